@@ -1,0 +1,34 @@
+"""What a running stage is told about its surroundings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.progress import Progress, track
+from pipeline.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Context:
+    """Handed to `stages.<kind>.run.run(context, settings)` on every rank.
+
+    `output_dir` is the stage's working folder. It becomes `runs/<pipeline>/<stage>` by one rename
+    once every rank has returned. After a failure it is kept and handed to the next try, if nothing
+    that the result depends on has changed: a stage that can resume finds its own files in it.
+    """
+
+    pipeline: str
+    stage: str
+    output_dir: Path
+    inputs: Mapping[str, Path]
+    """Input name -> committed artifact folder."""
+    ranks: Ranks = Ranks()
+
+    def track(self, title: str, total: int, unit: str) -> Progress:
+        """A progress display of this stage; silent on every rank but the first."""
+        return track(f"{self.stage}: {title}", total, unit, is_shown=self.ranks.is_first)
+
+    def say(self, message: str) -> None:
+        """Print one line for the user, from the first rank only."""
+        if self.ranks.is_first:
+            print(f"{self.stage}: {message}", flush=True)
