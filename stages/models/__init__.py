@@ -1,0 +1,1 @@
+"""What stages share about networks: architectures, normalisation, the file that hands one on."""

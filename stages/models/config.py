@@ -1,0 +1,40 @@
+"""Which network: settings only, free of torch."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.settings import Settings
+
+
+class DistanceMLPSettings(Settings):
+    """A fully connected l_inf-distance network: 1-Lipschitz, so its margin is its certificate."""
+
+    kind: Literal["distance_mlp"]
+
+    width: int = Field(ge=1, le=16384)
+    """Outputs of each hidden layer. Wider certifies more; time grows with its square."""
+
+    depth: int = Field(ge=1, le=64)
+    """Number of distance layers; the last one gives the logits."""
+
+
+class HybridSettings(Settings):
+    """Distance layers as features, then Linear - tanh - Linear (arXiv:2102.05363, net + MLP).
+
+    More accurate on hard data; its certificate needs bounds through the two linear layers.
+    """
+
+    kind: Literal["hybrid"]
+
+    width: int = Field(ge=1, le=16384)
+    """Outputs of each distance layer, the features included."""
+
+    depth: int = Field(ge=1, le=64)
+    """Number of distance layers before the head."""
+
+    hidden: int = Field(ge=1, le=16384)
+    """Units between the two linear layers of the head."""
+
+
+NetworkSettings = Annotated[DistanceMLPSettings | HybridSettings, Field(discriminator="kind")]

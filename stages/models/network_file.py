@@ -1,0 +1,141 @@
+"""The file pair that hands a trained network from stage to stage.
+
+`network.safetensors` holds the weights and running means; `network.json` what rebuilds the network
+around them and what images it expects. No pickle, so a foreign network is safe to read.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+
+from pipeline.errors import StageError
+from pipeline.settings import Settings
+from stages.models.config import NetworkSettings
+from stages.models.networks import DistanceNetwork, build_network
+from stages.models.normalisation import Normalisation
+
+WEIGHTS_NAME = "network.safetensors"
+DESCRIPTION_NAME = "network.json"
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network in evaluation mode and all that is known about it."""
+
+    network: DistanceNetwork
+    settings: NetworkSettings
+    dataset: str
+    image_shape: tuple[int, int, int]
+    """(H, W, C)."""
+    classes: tuple[str, ...]
+    normalisation: Normalisation
+
+
+class _Description(Settings):
+    """Contents of network.json."""
+
+    format_version: int = 1
+    network: NetworkSettings
+    dataset: str
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: float
+    weights_sha256: str
+
+
+def save_network(
+    folder: Path,
+    network: DistanceNetwork,
+    settings: NetworkSettings,
+    *,
+    dataset: str,
+    image_shape: tuple[int, int, int],
+    classes: tuple[str, ...],
+    normalisation: Normalisation,
+) -> None:
+    """Write network.safetensors and network.json into `folder`.
+
+    Args:
+        folder: an existing folder.
+        network: running means already re-estimated at p = inf.
+        settings: what `network` was built from.
+        dataset: name in the catalogue.
+        image_shape: (H, W, C).
+        classes: class names in label order.
+        normalisation: what `network` expects of its images.
+    """
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = safetensors.torch.save(tensors)
+    description = _Description(
+        network=settings,
+        dataset=dataset,
+        image_shape=image_shape,
+        classes=classes,
+        mean=normalisation.mean,
+        std=normalisation.std,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+    )
+    (folder / WEIGHTS_NAME).write_bytes(weights)
+    (folder / DESCRIPTION_NAME).write_text(description.model_dump_json(indent=2) + "\n")
+
+
+def load_network(folder: Path, device: torch.device | str = "cpu") -> LoadedNetwork:
+    """Read what `save_network` wrote.
+
+    Returns:
+        The network on `device`, in evaluation mode.
+
+    Raises:
+        StageError: a file is missing, damaged, or does not belong to the other.
+    """
+    description = _read_description(folder / DESCRIPTION_NAME)
+    weights = _read_weights(folder / WEIGHTS_NAME, description.weights_sha256)
+    num_classes = len(description.classes)
+    network = build_network(description.network, description.image_shape, num_classes)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise StageError(
+            f"{folder / WEIGHTS_NAME} does not fit {DESCRIPTION_NAME} beside it: {error}; "
+            "train again, or restore both files of one run"
+        ) from None
+    return LoadedNetwork(
+        network.to(device).eval(),
+        description.network,
+        description.dataset,
+        description.image_shape,
+        description.classes,
+        Normalisation(description.mean, description.std),
+    )
+
+
+def _read_description(path: Path) -> _Description:
+    try:
+        return _Description.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise StageError(f"no network here: {path} is missing; run the train stage first") from None
+    except ValidationError as error:
+        raise StageError(f"{path} is damaged: {error}; train again or restore it") from None
+
+
+def _read_weights(path: Path, expected_sha256: str) -> dict[str, torch.Tensor]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise StageError(f"{path} is missing; restore it or train again") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected_sha256:
+        raise StageError(
+            f"{path} is damaged: its sha256 is {found}, {DESCRIPTION_NAME} says {expected_sha256}; "
+            "restore it or train again"
+        )
+    try:
+        return safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise StageError(f"{path} is no safetensors file: {error}; train again") from None
