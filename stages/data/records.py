@@ -1,0 +1,271 @@
+"""What certification found, one row an image, and the figures computed from the rows.
+
+`records.csv` and `summary.json` are written and read here and nowhere else.
+"""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import StageError
+from pipeline.settings import ExactFraction
+
+RECORDS_FILE = "records.csv"
+SUMMARY_FILE = "summary.json"
+
+Accuracy = Annotated[float, Field(ge=0, le=1)]
+
+
+class Record(BaseModel):
+    """The verdict on one image; a row that contradicts itself cannot be made.
+
+    For each image certified implies attacked_correct, and attacked_correct implies correct.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    key: str
+    """The image: `<split>-<index in the split, six digits>`."""
+    label: int = Field(ge=0)
+    predicted: int = Field(ge=0)
+    """Class of the largest logit of the unchanged image; a tie counts against the label."""
+    margin: float = Field(allow_inf_nan=True)
+    """Logit of the label minus the largest other logit, as computed, before any allowance."""
+    radius: float = Field(ge=0)
+    """Pixels of [0, 1]: proved right at every eps < radius, strictly; 0 where nothing is proved."""
+    certified: bool
+    """Proved right at the run's eps, that is eps < radius."""
+    attacked_correct: bool
+    """Right on the unchanged image and after every try of the attack at the run's eps."""
+    method: str
+    """What proved the radius: `margin`, `interval`, or `none` where nothing is proved."""
+    seconds: float = Field(ge=0)
+    """This image's equal share of the time that its batch took."""
+
+    @property
+    def is_correct(self) -> bool:
+        """Right on the unchanged image."""
+        return self.predicted == self.label
+
+    def is_certified_at(self, eps: Fraction) -> bool:
+        """Proved right in the whole ball of radius `eps`; equality is no proof."""
+        return eps < Fraction(self.radius)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.attacked_correct and not self.is_correct:
+            raise ValueError("attacked_correct, but wrong on the unchanged image")
+        if self.certified and not self.attacked_correct:
+            raise ValueError("certified, but broken by the attack")
+        if self.radius > 0 and not self.is_correct:
+            raise ValueError("a radius above 0, but wrong on the unchanged image")
+        return self
+
+
+class GridPoint(BaseModel):
+    """Certified accuracy at one eps of the grid."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    eps: ExactFraction
+    num_certified: int = Field(ge=0)
+    certified_accuracy: Accuracy
+
+
+class Summary(BaseModel):
+    """`summary.json`: counts, and accuracies in [0, 1] that are counts divided by `num_images`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    split: str
+    num_images: int = Field(gt=0)
+    eps: ExactFraction
+    num_clean_correct: int = Field(ge=0)
+    num_attacked_correct: int = Field(ge=0)
+    num_certified: int = Field(ge=0)
+    clean_accuracy: Accuracy
+    attacked_accuracy: Accuracy
+    """An upper bound of the true accuracy in the ball: what the attack did not break."""
+    certified_accuracy: Accuracy
+    """A lower bound of the true accuracy in the ball."""
+    certified_method: str
+    """The certificates tried, joined by `+`; an image needs one of them."""
+    seconds: float = Field(ge=0)
+    """Time spent on all images, added over ranks and over the tries of a run that was resumed."""
+    eps_grid: tuple[GridPoint, ...]
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if not self.num_certified <= self.num_attacked_correct <= self.num_clean_correct:
+            raise ValueError("counts must obey certified <= attacked <= clean")
+        return self
+
+
+def image_key(split: str, index: int) -> str:
+    """The name of an image: its split and its position there, shards and blocks in order."""
+    return f"{split}-{index:06d}"
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write rows as CSV; the file appears whole or not at all, and lasts through a power cut."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Record.model_fields)
+    writer.writerows(_cells(record) for record in records)
+    _write_whole(path, text.getvalue())
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read the rows that `write_records` wrote.
+
+    Raises:
+        StageError: the file is missing, cut short, or has a row that is none; names file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StageError(f"{path}: cannot read the records: {error}") from None
+    if not text.endswith("\n"):
+        raise StageError(f"{path}: the last row is cut short; run the certify stage again")
+    header, *rows = csv.reader(io.StringIO(text))
+    if header != list(Record.model_fields):
+        expected = ",".join(Record.model_fields)
+        raise StageError(f"{path}:1: the header is {','.join(header)!r}, expected {expected!r}")
+    return [_parse(path, line, row) for line, row in enumerate(rows, start=2)]
+
+
+def check_every_image_once(records: Sequence[Record], split: str, num_images: int) -> None:
+    """Refuse rows that are not exactly the images of a split, each once.
+
+    Args:
+        records: the rows, in any order.
+        split: name of the split that was certified.
+        num_images: number of images that the manifest gives for this split.
+
+    Raises:
+        StageError: images are missing, doubled, or not of this split; names the first few.
+    """
+    counts = Counter(record.key for record in records)
+    expected = [image_key(split, index) for index in range(num_images)]
+    faults = {
+        "missing": [key for key in expected if key not in counts],
+        "doubled": [key for key, count in counts.items() if count > 1],
+        f"not of split {split!r}": sorted(counts.keys() - set(expected)),
+    }
+    found = [f"{len(keys)} {name} ({_first(keys)})" for name, keys in faults.items() if keys]
+    if found:
+        raise StageError(
+            f"{len(records)} rows for the {num_images} images of split {split!r}: "
+            f"{'; '.join(found)}; every image is certified exactly once: run the stage with --force"
+        )
+
+
+def summarise(
+    records: Sequence[Record],
+    split: str,
+    eps: Fraction,
+    eps_grid: Iterable[Fraction],
+    certified_method: str,
+) -> Summary:
+    """Compute every figure of `summary.json` from the rows.
+
+    Args:
+        records: one row an image, at least one.
+        split: name of the split.
+        eps: the radius that the run certified and attacked at.
+        eps_grid: radii at which the certified accuracy is given besides.
+        certified_method: the certificates tried, e.g. `margin+interval`.
+
+    Raises:
+        StageError: a row's `certified` is not what its radius says at `eps`.
+    """
+    for record in records:
+        if record.certified != record.is_certified_at(eps):
+            raise StageError(
+                f"{record.key}: certified is {record.certified} at eps {eps}, "
+                f"but its radius is {record.radius}"
+            )
+    num_images = len(records)
+    num_clean = sum(record.is_correct for record in records)
+    num_attacked = sum(record.attacked_correct for record in records)
+    num_certified = sum(record.certified for record in records)
+    return Summary(
+        split=split,
+        num_images=num_images,
+        eps=eps,
+        num_clean_correct=num_clean,
+        num_attacked_correct=num_attacked,
+        num_certified=num_certified,
+        clean_accuracy=num_clean / num_images,
+        attacked_accuracy=num_attacked / num_images,
+        certified_accuracy=num_certified / num_images,
+        certified_method=certified_method,
+        seconds=sum(record.seconds for record in records),
+        eps_grid=tuple(_grid_point(records, grid_eps) for grid_eps in sorted(set(eps_grid))),
+    )
+
+
+def write_summary(directory: Path, summary: Summary) -> None:
+    """Write `summary.json` into a folder, whole or not at all."""
+    _write_whole(directory / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n")
+
+
+def read_summary(directory: Path) -> Summary:
+    """Read `summary.json` from a certify artifact.
+
+    Raises:
+        StageError: the file is missing or is no summary.
+    """
+    path = directory / SUMMARY_FILE
+    try:
+        return Summary.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise StageError(f"{path}: cannot read the summary: {error}") from None
+
+
+def _cells(record: Record) -> list[str]:
+    values = record.model_dump().values()
+    return [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+
+
+def _parse(path: Path, line: int, row: list[str]) -> Record:
+    names = Record.model_fields
+    if len(row) != len(names):
+        raise StageError(f"{path}:{line}: {len(row)} cells, expected {len(names)}")
+    try:
+        return Record.model_validate(dict(zip(names, row, strict=True)))
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'row'}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise StageError(f"{path}:{line}: {faults}") from None
+
+
+def _grid_point(records: Sequence[Record], eps: Fraction) -> GridPoint:
+    num_certified = sum(record.is_certified_at(eps) for record in records)
+    return GridPoint(
+        eps=eps, num_certified=num_certified, certified_accuracy=num_certified / len(records)
+    )
+
+
+def _first(keys: Sequence[str], shown: int = 3) -> str:
+    return ", ".join(keys[:shown]) + (", ..." if len(keys) > shown else "")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    staged = path.with_name(path.name + ".tmp")
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    staged.replace(path)

@@ -1,0 +1,158 @@
+import json
+from fractions import Fraction
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.errors import StageError
+from stages.data.records import (
+    Record,
+    check_every_image_once,
+    image_key,
+    read_records,
+    read_summary,
+    summarise,
+    write_records,
+    write_summary,
+)
+
+EPS = Fraction(1, 10)
+
+
+def record(index=0, split="test", **changes):
+    fields = {
+        "key": image_key(split, index),
+        "label": 3,
+        "predicted": 3,
+        "margin": 1.25,
+        "radius": 0.22,
+        "certified": True,
+        "attacked_correct": True,
+        "method": "margin",
+        "seconds": 0.001,
+    }
+    return Record(**(fields | changes))
+
+
+WRONG = {"predicted": 5, "margin": -0.5, "radius": 0.0, "method": "none"}
+LOST = {"certified": False, "attacked_correct": False}
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    rows = [
+        record(0, margin=0.1 + 0.2, radius=1 / 3),
+        record(1, **WRONG, **LOST),
+        record(2, margin=float("-inf"), predicted=0, radius=0.0, method="none", **LOST),
+    ]
+    write_records(tmp_path / "records.csv", rows)
+    assert read_records(tmp_path / "records.csv") == rows
+
+
+def test_nothing_is_left_beside_a_written_file(tmp_path):
+    write_records(tmp_path / "records.csv", [record()])
+    assert [path.name for path in tmp_path.iterdir()] == ["records.csv"]
+
+
+@pytest.mark.parametrize(
+    "contradiction",
+    [
+        {"attacked_correct": False},
+        {"predicted": 4},
+        {"predicted": 4, "certified": False, "attacked_correct": False},
+        {"radius": float("nan")},
+        {"radius": float("inf")},
+        {"radius": -0.1},
+    ],
+)
+def test_a_row_that_contradicts_itself_cannot_be_made(contradiction):
+    with pytest.raises(ValidationError):
+        record(**contradiction)
+
+
+def test_radius_is_compared_exactly_and_strictly():
+    quarter = record(radius=0.25)
+    assert quarter.is_certified_at(Fraction(1, 4) - Fraction(1, 10**30))
+    assert not quarter.is_certified_at(Fraction(1, 4))
+    assert record(radius=0.1).is_certified_at(EPS), "the float 0.1 lies above 1/10"
+
+
+@pytest.mark.parametrize("num_cut", [1, 2, 20])
+def test_a_file_cut_short_is_named(tmp_path, num_cut):
+    path = tmp_path / "records.csv"
+    write_records(path, [record(0), record(1)])
+    path.write_text(path.read_text()[:-num_cut])
+    with pytest.raises(StageError, match=r"records\.csv.*cut short"):
+        read_records(path)
+
+
+def test_a_damaged_row_is_named_by_its_line(tmp_path):
+    path = tmp_path / "records.csv"
+    write_records(path, [record(0), record(1)])
+    path.write_text(path.read_text().replace("test-000001,3", "test-000001,three"))
+    with pytest.raises(StageError, match=r"records\.csv:3: label"):
+        read_records(path)
+
+
+def test_a_forged_row_is_refused(tmp_path):
+    path = tmp_path / "records.csv"
+    write_records(path, [record(0, certified=False, attacked_correct=False, radius=0.05)])
+    path.write_text(path.read_text().replace("0.05,false", "0.05,true"))
+    with pytest.raises(StageError, match=r":2: .*certified, but broken"):
+        read_records(path)
+
+
+def test_missing_columns_are_named(tmp_path):
+    path = tmp_path / "records.csv"
+    path.write_text("key,label\ntest-000000,3\n")
+    with pytest.raises(StageError, match="header"):
+        read_records(path)
+
+
+def test_every_image_once_accepts_any_order():
+    check_every_image_once([record(2), record(0), record(1)], "test", 3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ([record(0), record(2)], "1 missing .test-000001"),
+        ([record(0), record(1), record(1), record(2)], "1 doubled .test-000001"),
+        ([record(0), record(1), record(1)], "1 missing .test-000002.; 1 doubled"),
+        ([record(0), record(1), record(2, split="train")], "not of split 'test' .train-000002"),
+        ([record(0), record(1), record(2), record(3)], "not of split 'test' .test-000003"),
+    ],
+)
+def test_a_missing_doubled_or_foreign_image_is_refused(rows, fault):
+    with pytest.raises(StageError, match=fault):
+        check_every_image_once(rows, "test", 3)
+
+
+def test_summary_counts_what_the_rows_say(tmp_path):
+    rows = [
+        record(0),
+        record(1, radius=0.11),
+        record(2, radius=0.05, certified=False),
+        record(3, radius=0.05, **LOST),
+        record(4, **WRONG, **LOST),
+    ]
+    grid = [Fraction(1, 5), Fraction(1, 20), Fraction(0)]
+    summary = summarise(rows, "test", EPS, grid, "margin")
+    assert (summary.clean_accuracy, summary.attacked_accuracy) == (4 / 5, 3 / 5)
+    assert summary.certified_accuracy == 2 / 5
+    assert summary.seconds == pytest.approx(0.005)
+    points = [(point.eps, point.num_certified) for point in summary.eps_grid]
+    assert points == [(Fraction(0), 4), (Fraction(1, 20), 4), (Fraction(1, 5), 1)]
+    write_summary(tmp_path, summary)
+    assert read_summary(tmp_path) == summary
+    assert json.loads((tmp_path / "summary.json").read_text())["eps"] == "1/10"
+
+
+def test_summary_refuses_a_row_whose_radius_disagrees():
+    with pytest.raises(StageError, match="test-000000: certified is True at eps 1/2"):
+        summarise([record(0)], "test", Fraction(1, 2), [], "margin")
+
+
+def test_a_damaged_summary_is_named(tmp_path):
+    (tmp_path / "summary.json").write_text('{"num_images": 0}')
+    with pytest.raises(StageError, match=r"summary\.json"):
+        read_summary(tmp_path)
