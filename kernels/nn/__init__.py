@@ -1,0 +1,7 @@
+"""Layers made of the distance operators."""
+
+from kernels.nn.box import Box
+from kernels.nn.centering import Centering
+from kernels.nn.distance_linear import DistanceLinear
+
+__all__ = ["Box", "Centering", "DistanceLinear"]

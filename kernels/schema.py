@@ -1,0 +1,175 @@
+"""What torch knows of each operator: its schema, shapes, gradient and reference kernel.
+
+The schemas take 2-D tensors only; `kernels.ops` brings every layout to them. ``output_mask`` says
+which of the gradients are wanted: an unwanted one comes back empty and costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels import reference
+
+OPERATORS = torch.ops.supnorm
+
+_SCHEMAS = (
+    "lp_distance(Tensor x, Tensor weight, float p, int groups) -> Tensor",
+    "lp_distance_backward(Tensor grad, Tensor x, Tensor weight, Tensor distance, float p, "
+    "int groups, bool[2] output_mask) -> (Tensor, Tensor)",
+    "linf_distance(Tensor x, Tensor weight, int groups) -> Tensor",
+    "linf_distance_argmax(Tensor x, Tensor weight, int groups) -> (Tensor, Tensor)",
+    "linf_distance_backward(Tensor grad, Tensor x, Tensor weight, Tensor argmax, int groups, "
+    "bool[2] output_mask) -> (Tensor, Tensor)",
+    "linf_distance_bounds(Tensor lower, Tensor upper, Tensor weight, int groups) "
+    "-> (Tensor, Tensor)",
+    "linf_distance_bounds_backward(Tensor grad_smallest, Tensor grad_largest, Tensor lower, "
+    "Tensor upper, Tensor weight, int groups, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
+)
+
+
+# What each operator returns, without data ("fake" kernels): torch.compile and export ask for it.
+
+
+def _distance_shape(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+def _argmax_shapes(x: Tensor, weight: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    distance = _distance_shape(x, weight)
+    return distance, torch.empty_like(distance, dtype=torch.int32)
+
+
+def _bounds_shapes(lower: Tensor, upper: Tensor, weight: Tensor, groups: int) -> tuple[Tensor, ...]:
+    return _distance_shape(lower, weight), _distance_shape(lower, weight)
+
+
+def _gradient_shapes(num_grads: int) -> Callable[..., tuple[Tensor, ...]]:
+    def shapes(*arguments: Any) -> tuple[Tensor, ...]:
+        output_mask = arguments[-1]
+        inputs = arguments[num_grads : num_grads + len(output_mask)]
+        pairs = zip(inputs, output_mask, strict=True)
+        return tuple(x.new_empty(x.shape if wanted else (0,)) for x, wanted in pairs)
+
+    return shapes
+
+
+# Gradients. An unwanted gradient is None for autograd.
+
+
+def _lp_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, ctx.p, ctx.groups = inputs
+    ctx.save_for_backward(x, weight, output)
+
+
+def _lp_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, distance = ctx.saved_tensors
+    mask = list(ctx.needs_input_grad[:2])
+    gradients = OPERATORS.lp_distance_backward(grad, x, weight, distance, ctx.p, ctx.groups, mask)
+    return *_wanted(gradients, mask), None, None
+
+
+def _linf_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, ctx.groups = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _linf_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight = ctx.saved_tensors
+    mask = list(ctx.needs_input_grad[:2])
+    # The plain operator keeps no arg-max: who knows that a gradient will come asks for it at once.
+    _, argmax = OPERATORS.linf_distance_argmax(x, weight, ctx.groups)
+    gradients = OPERATORS.linf_distance_backward(grad, x, weight, argmax, ctx.groups, mask)
+    return *_wanted(gradients, mask), None
+
+
+def _linf_argmax_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, ctx.groups = inputs
+    ctx.save_for_backward(x, weight, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _linf_argmax_backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, argmax = ctx.saved_tensors
+    mask = list(ctx.needs_input_grad[:2])
+    gradients = OPERATORS.linf_distance_backward(grad, x, weight, argmax, ctx.groups, mask)
+    return *_wanted(gradients, mask), None
+
+
+def _bounds_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.groups = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _bounds_backward(
+    ctx: Any, grad_smallest: Tensor, grad_largest: Tensor
+) -> tuple[Tensor | None, ...]:
+    mask = list(ctx.needs_input_grad[:3])
+    gradients = OPERATORS.linf_distance_bounds_backward(
+        grad_smallest, grad_largest, *ctx.saved_tensors, ctx.groups, mask
+    )
+    return *_wanted(gradients, mask), None
+
+
+def _wanted(gradients: tuple[Tensor, ...], output_mask: list[bool]) -> tuple[Tensor | None, ...]:
+    pairs = zip(gradients, output_mask, strict=True)
+    return tuple(grad if wanted else None for grad, wanted in pairs)
+
+
+def _masked(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+    """Give a reference gradient the argument ``output_mask``."""
+
+    def kernel(*arguments: Any) -> tuple[Tensor, ...]:
+        *inputs, output_mask = arguments
+        pairs = zip(function(*inputs), output_mask, strict=True)
+        return tuple(grad if wanted else grad.new_empty(0) for grad, wanted in pairs)
+
+    return kernel
+
+
+_KERNELS: dict[str, Callable[..., Any]] = {
+    "lp_distance": reference.lp_distance,
+    "lp_distance_backward": _masked(reference.lp_distance_backward),
+    "linf_distance": reference.linf_distance,
+    "linf_distance_argmax": reference.linf_distance_argmax,
+    "linf_distance_backward": _masked(reference.linf_distance_backward),
+    "linf_distance_bounds": reference.linf_distance_bounds,
+    "linf_distance_bounds_backward": _masked(reference.linf_distance_bounds_backward),
+}
+_FAKES: dict[str, Callable[..., Any]] = {
+    "lp_distance": _distance_shape,
+    "lp_distance_backward": _gradient_shapes(1),
+    "linf_distance": _distance_shape,
+    "linf_distance_argmax": _argmax_shapes,
+    "linf_distance_backward": _gradient_shapes(1),
+    "linf_distance_bounds": _bounds_shapes,
+    "linf_distance_bounds_backward": _gradient_shapes(2),
+}
+_GRADIENTS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "lp_distance": (_lp_backward, _lp_setup),
+    "linf_distance": (_linf_backward, _linf_setup),
+    "linf_distance_argmax": (_linf_argmax_backward, _linf_argmax_setup),
+    "linf_distance_bounds": (_bounds_backward, _bounds_setup),
+}
+
+
+def _register() -> Any:
+    library: Any = torch.library.Library("supnorm", "DEF")  # type: ignore[no-untyped-call]
+    for schema in _SCHEMAS:
+        library.define(schema)
+    for name, kernel in _KERNELS.items():
+        # This key serves every device that has no kernel of its own.
+        library.impl(name, kernel, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"supnorm::{name}", _FAKES[name], lib=library)
+    for name, (backward, setup) in _GRADIENTS.items():
+        operator = f"supnorm::{name}"
+        torch.library.register_autograd(operator, backward, setup_context=setup, lib=library)
+        for device in ("cpu", "cuda"):
+            torch.library.register_autocast(operator, device, torch.float32, lib=library)
+    return library
+
+
+_LIBRARY = _register()
