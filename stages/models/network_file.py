@@ -10,17 +10,18 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from pipeline.errors import StageError
-from pipeline.settings import Settings
 from stages.models.config import NetworkSettings
+from stages.models.description import (
+    DESCRIPTION_NAME,
+    WEIGHTS_NAME,
+    NetworkDescription,
+    read_description,
+)
 from stages.models.networks import DistanceNetwork, build_network
 from stages.models.normalisation import Normalisation
-
-WEIGHTS_NAME = "network.safetensors"
-DESCRIPTION_NAME = "network.json"
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,6 @@ class LoadedNetwork:
     """(H, W, C)."""
     classes: tuple[str, ...]
     normalisation: Normalisation
-
-
-class _Description(Settings):
-    """Contents of network.json."""
-
-    format_version: int = 1
-    network: NetworkSettings
-    dataset: str
-    image_shape: tuple[int, int, int]
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: float
-    weights_sha256: str
 
 
 def save_network(
@@ -72,7 +60,7 @@ def save_network(
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = safetensors.torch.save(tensors)
-    description = _Description(
+    description = NetworkDescription(
         network=settings,
         dataset=dataset,
         image_shape=image_shape,
@@ -94,7 +82,7 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> LoadedNetw
     Raises:
         StageError: a file is missing, damaged, or does not belong to the other.
     """
-    description = _read_description(folder / DESCRIPTION_NAME)
+    description = read_description(folder)
     weights = _read_weights(folder / WEIGHTS_NAME, description.weights_sha256)
     num_classes = len(description.classes)
     network = build_network(description.network, description.image_shape, num_classes)
@@ -113,15 +101,6 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> LoadedNetw
         description.classes,
         Normalisation(description.mean, description.std),
     )
-
-
-def _read_description(path: Path) -> _Description:
-    try:
-        return _Description.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise StageError(f"no network here: {path} is missing; run the train stage first") from None
-    except ValidationError as error:
-        raise StageError(f"{path} is damaged: {error}; train again or restore it") from None
 
 
 def _read_weights(path: Path, expected_sha256: str) -> dict[str, torch.Tensor]:
