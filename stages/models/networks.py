@@ -7,7 +7,7 @@ of forward: math.inf is the network that gets certified, a finite p its surrogat
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,9 @@ class DistanceNetwork(nn.Module, ABC):
         num_hidden: number of hidden distance layers.
     """
 
+    hidden: Sequence[CentredDistance]
+    """The hidden layers, first to last."""
+
     def __init__(
         self, image_shape: Sequence[int], num_classes: int, width: int, num_hidden: int
     ) -> None:
@@ -65,7 +68,8 @@ class DistanceNetwork(nn.Module, ABC):
         self.num_features = width if num_hidden else self.num_inputs
         self.num_classes = num_classes
         fan_ins = [self.num_inputs, *[width] * num_hidden][:num_hidden]
-        self.hidden = nn.ModuleList(CentredDistance(fan_in, width) for fan_in in fan_ins)
+        layers = nn.ModuleList(CentredDistance(fan_in, width) for fan_in in fan_ins)
+        self.hidden = cast("Sequence[CentredDistance]", layers)
 
     def features(self, images: Tensor, p: float) -> Tensor:
         """Normalised images (B, C, H, W) -> (B, F)."""
@@ -130,7 +134,6 @@ class DistanceNetwork(nn.Module, ABC):
             )
         lower, upper = lower.flatten(1), upper.flatten(1)
         for layer in self.hidden:
-            assert isinstance(layer, CentredDistance)
             lower, upper = layer.bounds(lower, upper)
         return lower, upper
 
@@ -169,7 +172,8 @@ class DistanceMLP(DistanceNetwork):
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def _head(self, features: Tensor, p: float) -> Tensor:
-        return -(self.last(features, p) + self.bias)
+        distances: Tensor = self.last(features, p)
+        return -(distances + self.bias)
 
     def _head_worst_case(
         self, features: Tensor, labels: Tensor, p: float, eps_input: float
@@ -229,7 +233,7 @@ class Hybrid(DistanceNetwork):
     def _worst(self, centre: Tensor, half: Tensor, labels: Tensor) -> Tensor:
         """Difference rows W_j - W_y are merged before bounding; memory B * K * hidden."""
         centre, half = self._hidden_box(centre, half)
-        logits = self.second(centre)
+        logits: Tensor = self.second(centre)
         weight = self.second.weight
         spread = (weight - weight[labels][:, None]).abs() @ half[:, :, None]
         return logits - logits.gather(1, labels[:, None]) + spread[:, :, 0]

@@ -1,0 +1,102 @@
+"""The course of a training run: one line of JSON a validation, `history.jsonl`."""
+
+from pathlib import Path
+
+from pydantic import ConfigDict, ValidationError
+
+from pipeline.errors import StageError
+from pipeline.settings import ExactFraction, Settings
+
+HISTORY_NAME = "history.jsonl"
+
+
+class HistoryLine(Settings):
+    """One validation and the training steps since the one before it."""
+
+    # Standard JSON has no infinity: p = inf is written as the text "Infinity".
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
+
+    step: int
+    """Training steps done."""
+    epoch: float
+    """Epochs done, fractions included."""
+    progress: float
+    """Fraction of the training steps done, in [0, 1]."""
+
+    p: float
+    """Norm of the distance layers at this step; infinity at the end."""
+    eps_train: float
+    """Radius in the loss at this step, in pixels."""
+    learning_rate: float
+    cross_entropy_weight: float
+    """Weight of the cross-entropy term of the mixture loss; 0 for other losses."""
+    logit_scale: float
+    """The learnt factor of the logits in the mixture loss; 1 for other losses."""
+
+    train_loss: float
+    """Mean over the images trained on since the last validation."""
+    train_accuracy: float
+    """Of those (augmented) images, at the p of their step."""
+
+    eps: ExactFraction
+    """Radius at which validation certifies, in pixels."""
+    num_validation_images: int
+    validation_clean_accuracy: float
+    """At p = infinity, running means re-estimated."""
+    validation_certified_accuracy: float
+    """Certified by margin in float32, rounding subtracted."""
+
+    images_per_s: float
+    """Training images a second since the last validation, all ranks, validation left out."""
+    seconds: float
+    """Since the process started training, validations included."""
+
+
+def append_history(folder: Path, line: HistoryLine) -> None:
+    """Add one line to `history.jsonl` in `folder`."""
+    with (folder / HISTORY_NAME).open("a", encoding="utf-8") as file:
+        file.write(line.model_dump_json() + "\n")
+
+
+def read_history(folder: Path) -> tuple[HistoryLine, ...]:
+    """Read `history.jsonl`.
+
+    Raises:
+        StageError: it is missing or a line is damaged.
+    """
+    path = folder / HISTORY_NAME
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise StageError(
+            f"{path} cannot be read ({error.strerror}); run the train stage first"
+        ) from None
+    return tuple(_parse(path, number, line) for number, line in enumerate(lines, start=1))
+
+
+def cut_history(folder: Path, last_step: int) -> None:
+    """Drop what was written after `last_step`, a half-written line too: a resumed run redoes it."""
+    path = folder / HISTORY_NAME
+    if not path.exists():
+        return
+    kept = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            line = _parse(path, number, text)
+        except StageError:
+            break
+        if line.step > last_step:
+            break
+        kept.append(text + "\n")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    partial.replace(path)
+
+
+def _parse(path: Path, number: int, text: str) -> HistoryLine:
+    try:
+        return HistoryLine.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise StageError(f"{path}:{number} is damaged: {where} {first['msg']}") from None
