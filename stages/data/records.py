@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pipeline.errors import StageError
 from pipeline.settings import ExactFraction
+from stages.data.manifest import image_key
 
 RECORDS_FILE = "records.csv"
 SUMMARY_FILE = "summary.json"
@@ -108,11 +109,6 @@ class Summary(BaseModel):
         if not self.num_certified <= self.num_attacked_correct <= self.num_clean_correct:
             raise ValueError("counts must obey certified <= attacked <= clean")
         return self
-
-
-def image_key(split: str, index: int) -> str:
-    """The name of an image: its split and its position there, shards and blocks in order."""
-    return f"{split}-{index:06d}"
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

@@ -5,10 +5,10 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import StageError
+from stages.data.manifest import image_key
 from stages.data.records import (
     Record,
     check_every_image_once,
-    image_key,
     read_records,
     read_summary,
     summarise,
