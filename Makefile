@@ -1,0 +1,49 @@
+# make quickstart   raw images -> certified report, with all the set-up that it needs
+# make test         the suite, with all the set-up that it needs
+# make check        style, types, import rules, shipped configs
+# make setup        environment, dependencies, compiled kernels, the Fashion-MNIST files
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+CSRC   := $(shell find kernels/csrc -type f)
+
+.PHONY: quickstart test check format setup clean
+
+quickstart: setup
+	$(BIN)/python -m pipeline run configs/quickstart.yaml
+
+test: setup
+	$(BIN)/pytest
+
+check: $(VENV)/dependencies
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run --Werror $(CSRC)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	for config in configs/*.yaml; do $(BIN)/python -m pipeline check "$$config" || exit; done
+
+format: $(VENV)/dependencies
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(CSRC)
+
+setup: $(VENV)/kernels data/fashion_mnist
+
+# A file in $(VENV) marks each step that is done; touching what it depends on does it again.
+$(VENV)/dependencies: pyproject.toml constraints.txt
+	bash system-packages.sh "$(PYTHON)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/kernels: $(VENV)/dependencies kernels/build.py $(CSRC)
+	$(BIN)/python -m kernels.build
+	touch $@
+
+data/fashion_mnist: | $(VENV)/dependencies
+	$(BIN)/python -m stages.data.fetch fashion_mnist --to $@
+
+clean:
+	rm -rf $(VENV) kernels/_build build *.egg-info
