@@ -1,0 +1,1 @@
+"""Raw image files to checksummed shards."""

@@ -1,0 +1,185 @@
+"""Fetches a dataset's files: `python -m stages.data.fetch fashion_mnist [--to data/fashion_mnist]`.
+
+Fashion-MNIST comes from the Debian package `dataset-fashion-mnist` where apt is there, everything
+else (and Fashion-MNIST elsewhere) through torchvision's own download.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import StageError, SupnormError, UserError
+from stages.data.catalogue import CATALOGUE, Dataset
+from stages.data.checksums import find_source_file, is_published, read_content
+
+_DEBIAN_PACKAGES = {"fashion_mnist": "dataset-fashion-mnist"}
+_TORCHVISION_CLASSES = {
+    "fashion_mnist": "FashionMNIST",
+    "mnist": "MNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+}
+_BY_HAND = {
+    "tinyimagenet": "download tiny-imagenet-200.zip from Stanford's CS231n course and unpack it, "
+    "so that wnids.txt, words.txt, train/ and val/ lie in {dir}",
+    "imagenet64": "download the npz archives of downsampled 64x64 ImageNet from image-net.org "
+    "(which asks for an account) and unpack train_data_batch_1.npz to "
+    "_10.npz and val_data.npz into {dir}",
+}
+_APT_TIMEOUT_S = 300
+
+
+def fetch(dataset_name: str, to: Path) -> bool:
+    """Bring a dataset's published files into a folder, verified by checksum.
+
+    Each file appears under its final name only once it is whole and right.
+
+    Args:
+        dataset_name: a name of the catalogue.
+        to: the folder that the shard stage will read as its `source`.
+
+    Returns:
+        False if every file was there and right, so that there was nothing to do.
+
+    Raises:
+        UserError: the name is unknown, or the dataset can only be fetched by hand.
+        StageError: no way of fetching worked; each one's failure is in the message.
+    """
+    dataset = _fetchable(dataset_name, to)
+    if _has_every_file(dataset, to):
+        return False
+    to.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for way in (_unpack_debian_package, _download_with_torchvision):
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=to) as temp:
+            try:
+                way(dataset, Path(temp))
+                _move_verified_files(dataset, Path(temp), to)
+            except StageError as error:
+                failures.append(f"  {error}")
+            else:
+                return True
+    names = ", ".join(file.name for file in dataset.files)
+    raise StageError(
+        f"{dataset.title} could not be fetched:\n"
+        + "\n".join(failures)
+        + f"\nConnect this machine and try again, or copy the files into {to} by hand "
+        f"(each plain or as .gz): {names}"
+    )
+
+
+def _fetchable(name: str, to: Path) -> Dataset:
+    if name in _BY_HAND:
+        raise UserError(
+            f"{CATALOGUE[name].title} must be fetched by hand: {_BY_HAND[name].format(dir=to)}"
+        )
+    if name not in _TORCHVISION_CLASSES:
+        known = ", ".join([*_TORCHVISION_CLASSES, *_BY_HAND])
+        raise UserError(f"there is no dataset {name!r} to fetch; known: {known}")
+    return CATALOGUE[name]
+
+
+def _has_every_file(dataset: Dataset, folder: Path) -> bool:
+    for published in dataset.files:
+        path = find_source_file(folder, published.name)
+        if path is None:
+            return False
+        try:
+            if not is_published(read_content(path), published):
+                return False
+        except StageError:
+            return False
+    return True
+
+
+def _unpack_debian_package(dataset: Dataset, temp: Path) -> None:
+    package = _DEBIAN_PACKAGES.get(dataset.name)
+    if package is None or not shutil.which("apt-get") or not shutil.which("dpkg"):
+        raise StageError("Debian package: none for this dataset, or no apt on this machine")
+    download = ["apt-get", "download", package]
+    try:
+        _command(download, temp)
+    except StageError:
+        if os.geteuid() != 0:
+            raise
+        _command(["apt-get", "update"], temp)  # a fresh machine has empty package lists
+        _command(download, temp)
+    for archive in temp.glob("*.deb"):
+        _command(["dpkg", "-x", archive.name, "."], temp)
+
+
+def _command(arguments: list[str], cwd: Path) -> None:
+    """Run a command quietly; what it printed becomes the error's text."""
+    try:
+        subprocess.run(
+            arguments,
+            cwd=cwd,
+            check=True,
+            timeout=_APT_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    except subprocess.CalledProcessError as error:
+        said = error.stdout.strip().splitlines()[-1:] or [f"exit {error.returncode}"]
+        raise StageError(f"Debian package: `{' '.join(arguments)}` failed: {said[0]}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StageError(f"Debian package: `{' '.join(arguments)}` failed: {error}") from error
+
+
+def _download_with_torchvision(dataset: Dataset, temp: Path) -> None:
+    from torchvision import datasets  # noqa: PLC0415  three seconds that a second call need not pay
+
+    download: Callable[..., object] = getattr(datasets, _TORCHVISION_CLASSES[dataset.name])
+    try:
+        download(root=str(temp), download=True)
+    except (OSError, RuntimeError) as error:
+        said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise StageError(f"torchvision's download failed: {said[0]}") from error
+
+
+def _move_verified_files(dataset: Dataset, temp: Path, to: Path) -> None:
+    """Verify every file below `temp`, then rename them into `to` (the same file system)."""
+    found: dict[str, Path] = {}
+    for published in dataset.files:
+        names = (published.name, f"{published.name}.gz")
+        paths = [path for path in sorted(temp.rglob("*")) if path.name in names and path.is_file()]
+        right = [path for path in paths if is_published(read_content(path), published)]
+        if not right:
+            raise StageError(
+                f"{published.name}: what came is not the published file ({published.digest})"
+                if paths
+                else f"{published.name}: it was not in what came"
+            )
+        found[published.name] = right[0]
+    for name, path in found.items():
+        wrong = find_source_file(to, name)
+        path.replace(to / path.name)
+        if wrong is not None and wrong != to / path.name:
+            wrong.unlink()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m stages.data.fetch", description=__doc__)
+    parser.add_argument("dataset", help=", ".join([*_TORCHVISION_CLASSES, *_BY_HAND]))
+    parser.add_argument("--to", type=Path, help="folder for the files; default data/<dataset>")
+    options = parser.parse_args(arguments)
+    to = options.to or Path("data") / options.dataset
+    try:
+        is_new = fetch(options.dataset, to)
+    except SupnormError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"{options.dataset}: {'fetched into' if is_new else 'already in'} {to}, verified")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

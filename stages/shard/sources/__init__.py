@@ -1,0 +1,1 @@
+"""One reader a format: raw files to labels in memory and images within reach."""

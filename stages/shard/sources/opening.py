@@ -1,0 +1,50 @@
+"""Opens the source of any dataset of the catalogue."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pipeline.errors import StageError, UserError
+from stages.data.catalogue import Dataset, Layout
+from stages.shard.sources.idx import open_idx
+from stages.shard.sources.source import Source
+
+_READERS: Mapping[Layout, Callable[[Dataset, Path, Path], Source]] = {
+    "idx": open_idx,
+}
+
+
+def open_source(dataset: Dataset, source_dir: Path, scratch_dir: Path) -> Source:
+    """Open a dataset's raw files and check all that can be checked before images are decoded.
+
+    Args:
+        dataset: the catalogue's entry.
+        source_dir: where the files are.
+        scratch_dir: an existing empty folder for unpacked files; the caller removes it.
+
+    Raises:
+        UserError: the folder or a file is missing.
+        StageError: a file is damaged, or the number of images is not the published one.
+    """
+    if not source_dir.is_dir():
+        raise UserError(
+            f"{dataset.title}: the source folder {source_dir} does not exist; set `source` to the "
+            f"folder of the raw files{_fetch_hint(dataset, source_dir)}"
+        )
+    source = _READERS[dataset.layout](dataset, source_dir, scratch_dir)
+    for split, expected in (
+        ("train", dataset.num_train_images),
+        ("test", dataset.num_test_images),
+    ):
+        found = len(source.splits[split].labels)
+        if expected is not None and found != expected:
+            raise StageError(
+                f"{source_dir} holds {found:,} {split} images, but {dataset.title} has "
+                f"{expected:,}; fetch the files again"
+            )
+    return source
+
+
+def _fetch_hint(dataset: Dataset, source_dir: Path) -> str:
+    if not dataset.files:
+        return ""
+    return f", or run `python -m stages.data.fetch {dataset.name} --to {source_dir}`"
