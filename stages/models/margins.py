@@ -9,15 +9,13 @@ image of the ball: the network in real arithmetic answers with the label, and so
 network as it runs here.
 """
 
-from collections.abc import Iterable
 from fractions import Fraction
 from functools import lru_cache
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from stages.models.networks import CentredDistance, DistanceMLP, DistanceNetwork
+from stages.models.networks import DistanceMLP, DistanceNetwork
 from stages.models.normalisation import Normalisation
 
 UNIT_ROUNDOFF = 2.0**-24
@@ -170,7 +168,7 @@ def _through_hidden(
     lower, upper = _every_image(network, normalisation, device)
     error = normalisation_error(normalisation, str(device))
     with torch.no_grad():
-        for layer in cast(Iterable[CentredDistance], network.hidden):
+        for layer in network.hidden:
             lower, upper = layer.distance.bounds(lower, upper)
             error = _after(error, lower, upper)
             lower, upper = layer.centering.bounds(lower, upper)
