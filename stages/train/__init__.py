@@ -1,0 +1,1 @@
+"""Train a distance network through DeepSpeed and hand it on as network.safetensors + json."""

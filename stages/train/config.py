@@ -1,0 +1,238 @@
+"""Settings of the train stage, free of torch."""
+
+from fractions import Fraction
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.settings import ExactFraction, StageSettings
+from pipeline.settings import Inputs as StageInputs
+from pipeline.settings import Settings as SettingsGroup
+from stages.data.config import AugmentSettings
+from stages.models.config import HybridSettings, NetworkSettings
+
+
+class Inputs(StageInputs):
+    """What training reads."""
+
+    data: str
+    """A shard stage with the splits `train` and `validation`."""
+
+
+class HingeLoss(SettingsGroup):
+    """How far worst-case margins fall short, in units of 2 eps (arXiv:2102.05363)."""
+
+    kind: Literal["hinge"]
+
+    mix: float = Field(0.75, ge=0, le=1)
+    """Weight of the worst class; the mean over all classes gets the rest."""
+
+
+class MixtureLoss(SettingsGroup):
+    """Clipped worst-case margin plus a fading cross-entropy of scaled logits (arXiv:2110.06850).
+
+    The clip leaves images alone that cannot be certified any more; the cross-entropy, strong at
+    first, keeps their gradient while the network is young.
+    """
+
+    kind: Literal["mixture"]
+
+    cross_entropy_start: float = Field(0.1, ge=0)
+    """Weight of the cross-entropy until p rises."""
+
+    cross_entropy_end: float = Field(0.0005, ge=0)
+    """Weight of the cross-entropy once p is infinite; exponential in between."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.cross_entropy_start == 0) != (self.cross_entropy_end == 0):
+            raise ValueError(
+                "cross_entropy_start and cross_entropy_end are joined by an exponential: "
+                "both are 0 or neither"
+            )
+        return self
+
+
+class IbpLoss(SettingsGroup):
+    """Cross-entropy of the worst-case logits, mixed with that of the logits themselves."""
+
+    kind: Literal["ibp"]
+
+    worst_weight: float = Field(0.5, ge=0, le=1)
+    """Weight of the worst-case term; the clean term gets the rest."""
+
+
+LossSettings = Annotated[HingeLoss | MixtureLoss | IbpLoss, Field(discriminator="kind")]
+
+
+class ConstantRadius(SettingsGroup):
+    """eps_train from the first step on."""
+
+    kind: Literal["constant"]
+
+
+class LinearRadius(SettingsGroup):
+    """From 0 to eps_train in a straight line."""
+
+    kind: Literal["linear"]
+
+    epochs: float = Field(gt=0)
+    """When eps_train is reached."""
+
+
+class SmoothRadius(SettingsGroup):
+    """From 0 to eps_train, at first like the fourth power of time, then in a straight line."""
+
+    kind: Literal["smooth"]
+
+    epochs: float = Field(gt=0)
+    """When eps_train is reached."""
+
+    quartic_share: float = Field(0.4, gt=0, le=1)
+    """Part of the ramp that is curved."""
+
+
+RadiusSettings = Annotated[
+    ConstantRadius | LinearRadius | SmoothRadius, Field(discriminator="kind")
+]
+
+
+class OptimiserSettings(SettingsGroup):
+    """Adam with decoupled l_p weight decay."""
+
+    learning_rate: float = Field(0.02, gt=0)
+    """At the start of the cosine."""
+
+    scale_learning_rate: float = Field(0.006, gt=0)
+    """Of the learnable logit scale of the mixture loss; follows the same cosine."""
+
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.99,
+    )
+    """Adam's memory of the gradient and of its square."""
+
+    adam_eps: float = Field(1e-10, gt=0)
+    """Adam's divisor floor; gradients at large p are tiny, so it is far below the usual 1e-8."""
+
+    decay: float = Field(0.0, ge=0)
+    """lambda of the l_p weight decay; more regularises, 0 turns it off."""
+
+
+class ScheduleSettings(SettingsGroup):
+    """When p rises. Epochs may be fractions; everything changes per step, not per epoch."""
+
+    epochs: int = Field(ge=1)
+    """Length of the training."""
+
+    p_start: float = Field(8.0, ge=2, le=1000)
+    """Norm until `p_rise_epoch`: small enough that every weight gets a gradient."""
+
+    p_end: float = Field(1000.0, ge=2, le=1000)
+    """Norm that the exponential rise reaches at `p_infinite_epoch`."""
+
+    p_rise_epoch: float = Field(ge=0)
+    """When p leaves p_start."""
+
+    p_infinite_epoch: float = Field(ge=0)
+    """When p becomes infinite: the network that gets certified is trained from here on."""
+
+    cosine_start_epoch: float = Field(0.0, ge=0)
+    """Until here the learning rate is constant; from here a cosine takes it to 0."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.p_rise_epoch <= self.p_infinite_epoch <= self.epochs:
+            raise ValueError(
+                f"needs p_rise_epoch <= p_infinite_epoch <= epochs, got {self.p_rise_epoch}, "
+                f"{self.p_infinite_epoch}, {self.epochs}"
+            )
+        if self.p_end < self.p_start:
+            raise ValueError(f"p never falls: p_end {self.p_end} is below p_start {self.p_start}")
+        if self.cosine_start_epoch >= self.epochs:
+            raise ValueError(
+                f"cosine_start_epoch {self.cosine_start_epoch} must be before epochs {self.epochs}"
+            )
+        return self
+
+
+class ValidationSettings(SettingsGroup):
+    """How often the validation split is looked at. Nothing but the history depends on it."""
+
+    every_epochs: int = Field(1, ge=1)
+    """Epochs between validations; the last epoch is always followed by one."""
+
+    means_images: int = Field(10_000, ge=1)
+    """Training images that running means at p = infinity are re-estimated from for a validation.
+
+    The final network uses all of them.
+    """
+
+    batch_size: int = Field(1000, ge=1)
+    """Images evaluated at a time on a rank; changes memory, not results."""
+
+
+class CheckpointSettings(SettingsGroup):
+    """What an interrupted run can go on from."""
+
+    every_epochs: float = Field(1.0, gt=0)
+    """Epochs between checkpoints, fractions allowed: at most this much work is ever redone."""
+
+    keep: int = Field(2, ge=1)
+    """Newest checkpoints kept; a damaged one is passed over for the one before."""
+
+
+class Settings(StageSettings):
+    """Train a network on the `train` split; the same seed and batch give the same network."""
+
+    inputs: Inputs
+
+    network: NetworkSettings
+
+    loss: LossSettings
+
+    eps: ExactFraction
+    """Radius in pixels that the network is meant for; validation certifies at it."""
+
+    eps_train: ExactFraction
+    """Radius in the loss; above `eps` it buys certified accuracy with clean accuracy."""
+
+    radius: RadiusSettings = ConstantRadius(kind="constant")
+    """How the radius in the loss grows to eps_train."""
+
+    schedule: ScheduleSettings
+
+    optimiser: OptimiserSettings = OptimiserSettings()
+
+    augment: AugmentSettings = AugmentSettings()
+
+    batch_size: int = Field(512, ge=1)
+    """Images a step over all ranks together: Centering sees them as one batch."""
+
+    loader: Literal["resident", "streaming"] = "resident"
+    """`resident` holds all images in memory; `streaming` is for data larger than that."""
+
+    num_workers: int = Field(2, ge=0)
+    """Processes a rank that read shards for the streaming loader."""
+
+    seed: int = Field(0, ge=0)
+    """Decides initial weights, order of images and augmentation."""
+
+    validation: ValidationSettings = ValidationSettings()
+
+    checkpoint: CheckpointSettings = CheckpointSettings()
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> Self:
+        if self.eps_train == Fraction(0):
+            raise ValueError("eps_train must be positive")
+        if self.loss.kind == "ibp":
+            return self
+        if isinstance(self.network, HybridSettings):
+            raise ValueError(f"loss {self.loss.kind} is for a distance_mlp; a hybrid takes ibp")
+        if self.radius.kind != "constant":
+            raise ValueError(
+                f"loss {self.loss.kind} divides by the radius, which a {self.radius.kind} ramp "
+                "starts at 0; use radius {kind: constant}, or loss ibp"
+            )
+        return self

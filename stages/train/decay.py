@@ -1,0 +1,55 @@
+"""l_p weight decay: each weight shrinks by its part in its row's l_p norm (arXiv:2102.05363)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kernels.nn import DistanceLinear
+
+
+@torch.no_grad()
+def lp_decay_(weight: Tensor, p: float, amount: float) -> None:
+    """`w_i <- w_i - amount * (|w_i| / ||w||_p)^(p-2) * w_i` for each row w, in place.
+
+    p = 2 is ordinary decay; p = infinity touches the largest entry of a row only, the first of
+    equals. A row of zeros stays.
+
+    Args:
+        weight: (O, I).
+        p: from 2 to 1000, or math.inf.
+        amount: learning rate times lambda.
+    """
+    if math.isinf(p):
+        index = weight.abs().argmax(1, keepdim=True)
+        weight.scatter_(1, index, weight.gather(1, index) * (1 - amount))
+        return
+    if p == 2:
+        weight.mul_(1 - amount)
+        return
+    # u = |w| / max |w| keeps powers finite: the factor is u^(p-2) / (sum u^p)^((p-2)/p).
+    size = weight.abs()
+    size /= size.amax(1, keepdim=True).clamp_(min=torch.finfo(weight.dtype).tiny)
+    power = size.pow(p - 2)
+    norm = (power * size.square_()).sum(1, keepdim=True).pow_((p - 2) / p)
+    norm.clamp_(min=torch.finfo(weight.dtype).tiny)
+    weight.addcmul_(weight, power.div_(norm), value=-amount)
+
+
+@torch.no_grad()
+def decay_(module: nn.Module, p: float, amount: float) -> None:
+    """Decay all parameters of a network: distance layers at `p`, everything else at p = 2.
+
+    Args:
+        module: the network.
+        p: norm of the distance layers at this step.
+        amount: learning rate times lambda; 0 does nothing.
+    """
+    if amount == 0:
+        return
+    for part in module.modules():
+        for parameter in part.parameters(recurse=False):
+            if isinstance(part, DistanceLinear):
+                lp_decay_(parameter, p, amount)
+            else:
+                parameter.mul_(1 - amount)

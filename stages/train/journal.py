@@ -1,0 +1,132 @@
+"""The course of a run: is the loss finite, what does the display show, what enters the history."""
+
+import time
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pipeline.context import Context
+from pipeline.errors import StageError
+from stages.data.history import HISTORY_NAME, HistoryLine, append_history, cut_history, read_history
+from stages.train.checkpoint import newest_step
+from stages.train.config import Settings
+from stages.train.losses import Objective, Outcome
+from stages.train.schedules import Moment, Schedule
+from stages.train.tally import Stopwatch, Tally
+from stages.train.validation import Counts
+
+GPU_CHECK_STEPS = 50
+"""On a GPU the loss is looked at this often only: each look waits for the device."""
+
+
+class Journal:
+    """Follows a run step by step and writes a history line a validation.
+
+    Args:
+        context: of the stage.
+        settings: of the stage.
+        schedule: of the run.
+        objective: what is trained, on `device`.
+        device: where sums are kept.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        settings: Settings,
+        schedule: Schedule,
+        objective: Objective,
+        device: torch.device,
+    ) -> None:
+        self._output_dir, self._is_first = context.output_dir, context.ranks.is_first
+        self._settings, self._schedule, self._objective = settings, schedule, objective
+        self._check_steps = GPU_CHECK_STEPS if device.type == "cuda" else 1
+        self._start, self._seconds_before = time.monotonic(), 0.0
+        self._loss, self._accuracies = "", ""
+        self.tally = Tally(device)
+        self.stopwatch = Stopwatch()
+
+    @property
+    def note(self) -> str:
+        """What a progress display shows beside the number of steps."""
+        return self._loss + self._accuracies
+
+    def resume(self, step: int, tally: Tensor | None) -> None:
+        """Go on after `step` steps: history lines after them are dropped and will be redone."""
+        if tally is not None and self._is_first:
+            self.tally.sums.copy_(tally)
+        if self._is_first:
+            # The line of the last step is written after the last checkpoint.
+            cut_history(self._output_dir, min(step, self._schedule.num_steps - 1))
+            has_history = (self._output_dir / HISTORY_NAME).exists()
+            lines = read_history(self._output_dir) if has_history else ()
+            self._seconds_before = lines[-1].seconds if lines else 0.0
+        self.stopwatch.go()
+
+    def record_step(self, step: int, moment: Moment, outcome: Outcome, num_images: int) -> None:
+        """Count one step, the number `step` from 0.
+
+        Raises:
+            StageError: the loss is not finite (looked at each step, on a GPU each 50).
+        """
+        self.tally.add(outcome, num_images)
+        self.stopwatch.add(num_images * dist.get_world_size())
+        if step % self._check_steps == 0:
+            self.check(step)
+            self._loss = f"p {moment.p:.4g}, loss {float(outcome.loss):.4f}"
+
+    def check(self, step: int, state: dict[str, Tensor] | None = None) -> None:
+        """Refuse a loss, or a training state, that is not finite.
+
+        Args:
+            step: number of the step that was done last, from 0.
+            state: tensors that a checkpoint is about to keep.
+
+        Raises:
+            StageError: with the step and the last good checkpoint.
+        """
+        tensors = [self.tally.sums, *(state or {}).values()]
+        if all(tensor.isfinite().all() for tensor in tensors):
+            return
+        last = newest_step(self._output_dir)
+        good = (
+            "there is no checkpoint yet" if last is None else f"last good checkpoint: step {last}"
+        )
+        raise StageError(
+            f"the loss or a weight is not finite at step {step} "
+            f"(p {self._schedule.at(step).p:.4g}); {good}, in {self._output_dir}; try a smaller "
+            "optimiser.learning_rate, a later schedule.p_rise_epoch or another seed"
+        )
+
+    def record_validation(self, step: int, counts: Counts) -> None:
+        """Write a history line for a validation after `step` steps, and start the sums anew."""
+        self.tally.collect()
+        line = self._line(step, counts) if self._is_first else None
+        if line is not None:
+            append_history(self._output_dir, line)
+        self.tally.sums.zero_()
+        clean, certified = counts.clean_accuracy, counts.certified_accuracy
+        self._accuracies = f", val clean {clean:.4f} certified {certified:.4f}"
+
+    def _line(self, step: int, counts: Counts) -> HistoryLine:
+        schedule, scale = self._schedule, self._objective.logit_scale
+        moment = schedule.at(step - 1)
+        return HistoryLine(
+            step=step,
+            epoch=step / schedule.steps_per_epoch,
+            progress=step / schedule.num_steps,
+            p=moment.p,
+            eps_train=float(self._settings.eps_train) * moment.radius_share,
+            learning_rate=moment.learning_rate,
+            cross_entropy_weight=moment.cross_entropy_weight,
+            logit_scale=1.0 if scale is None else float(scale),
+            train_loss=self.tally.mean_loss,
+            train_accuracy=self.tally.accuracy,
+            eps=self._settings.eps,
+            num_validation_images=counts.num_images,
+            validation_clean_accuracy=counts.clean_accuracy,
+            validation_certified_accuracy=counts.certified_accuracy,
+            images_per_s=self.stopwatch.lap(),
+            seconds=self._seconds_before + time.monotonic() - self._start,
+        )
