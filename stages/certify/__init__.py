@@ -1,0 +1,1 @@
+"""Proves and attacks every image of a split: `records.csv`, `summary.json`."""

@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     AUGMENT = 3
     SHARD_ORDER = 4
     POOL_ORDER = 5
+    ATTACK = 6
 
 
 def draw(counters: Counters, *words: int) -> Counters:

@@ -6,7 +6,7 @@ import torch
 
 from kernels.nn import Box
 from pipeline.errors import UserError
-from stages.models.margins import is_certified
+from stages.models.margins import float_slack, is_certified
 from stages.models.networks import DistanceMLP, Hybrid
 from stages.models.normalisation import Normalisation
 from stages.models.provers import prover_for
@@ -67,6 +67,31 @@ def test_a_box_is_proved_wherever_the_margin_proves_the_ball(kind):
         by_box = prover.proves_box(ball(inputs, eps), labels)
         by_margin = is_certified(radius * 0.999, eps)
         assert (by_box >= by_margin).all()
+
+
+def test_a_lead_within_the_slack_proves_nothing():
+    built = network("distance", 0)
+    with torch.no_grad():
+        built.last.weight.zero_()
+        built.bias.copy_(torch.tensor([0.0, 1e-6, 1e-6]))
+    prover = prover_for(built, NORMALISATION)
+    inputs = NORMALISATION.apply(images_of(0, 4))
+    labels = torch.zeros(4, dtype=torch.int64)
+    assert float_slack(built, NORMALISATION) > 1e-6
+    proof = prover.by_margin(inputs, labels)
+    assert (proof.margin > 0).all() and (proof.predicted == 0).all()
+    assert not proof.radius.any()
+    assert not prover.proves_box(Box(inputs, inputs), labels).any()
+
+
+def test_the_slack_comes_off_every_radius():
+    built = network("distance", 4)
+    inputs = NORMALISATION.apply(images_of(4))
+    labels = own_labels(prover := prover_for(built, NORMALISATION), inputs)
+    proof = prover.by_margin(inputs, labels)
+    slack = float_slack(built, NORMALISATION)
+    whole = proof.margin * NORMALISATION.std / 2
+    assert (proof.radius < (whole - slack * NORMALISATION.std / 2).clamp(min=1e-300)).all()
 
 
 @pytest.mark.parametrize("kind", ["distance", "hybrid"])

@@ -1,0 +1,117 @@
+"""Settings of the certify stage, free of torch."""
+
+import math
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from pipeline.settings import ExactFraction, Kinds, StageSettings
+from pipeline.settings import Inputs as StageInputs
+from pipeline.settings import Settings as SettingsGroup
+
+Norm = Annotated[float, Field(ge=2, le=1000)] | Literal["inf"]
+"""Exponent of a distance layer, from 2 to 1000, or `inf`."""
+
+
+class Inputs(StageInputs):
+    """What certification reads."""
+
+    data: Annotated[str, Kinds("shard")]
+    """The shard stage whose images are certified."""
+
+    network: Annotated[str, Kinds("train")]
+    """The stage that made the network."""
+
+
+class AttackSettings(SettingsGroup):
+    """Projected gradient descent that tries to break every image; what survives bounds from above.
+
+    A try is one descent with one loss, the gradient taken through the network at one p. Each image
+    that is right is tried once for every (restart, loss, p) until it breaks. Success is judged on
+    the network at p = infinity, whose own gradient is too sparse to follow far.
+    """
+
+    steps: int = Field(20, ge=1)
+    """Steps of eps/4 a try. Time grows in proportion."""
+
+    restarts: int = Field(1, ge=1)
+    """Tries for each loss and p. The first restart starts at the image, others anywhere in the
+    ball."""
+
+    p: tuple[Norm, ...] = Field((32.0, 128.0, 8.0, "inf"), min_length=1)
+    """Where gradients are taken, most promising first; a finite p makes the gradient dense."""
+
+    losses: tuple[Literal["margin", "ce"], ...] = Field(("margin", "ce"), min_length=1)
+    """What is climbed, most promising first: the negative margin, or cross-entropy."""
+
+    certified_tries: int = Field(1, ge=1)
+    """Tries on images that are certified. No try can break one unless a certificate is wrong, and
+    that fails the stage; so one is enough for a watch that never sleeps."""
+
+    @field_validator("p", "losses")
+    @classmethod
+    def _each_once(cls, values: tuple[float | str, ...]) -> tuple[float | str, ...]:
+        doubled = sorted({str(value) for value in values if values.count(value) > 1})
+        if doubled:
+            raise ValueError(f"{', '.join(doubled)} is given twice; use restarts to try again")
+        return values
+
+    @property
+    def exponents(self) -> tuple[float, ...]:
+        """`p` as numbers."""
+        return tuple(math.inf if p == "inf" else p for p in self.p)
+
+
+class Settings(StageSettings):
+    """Certify and attack every image of a split at p = infinity; one row an image."""
+
+    inputs: Inputs
+
+    split: Literal["test", "validation", "train"] = "test"
+    """Which images. Settings are chosen on `validation`; `test` is for the result."""
+
+    eps: ExactFraction
+    """Radius in pixels that images are certified and attacked at."""
+
+    eps_grid: tuple[ExactFraction, ...] | None = Field(None, max_length=1000)
+    """More radii to count certified images at; default: 0 to 2 eps in steps of eps/8. The interval
+    certificate tries these radii, so a fine grid costs time."""
+
+    methods: tuple[Literal["margin", "interval"], ...] = Field(("margin", "interval"), min_length=1)
+    """Certificates; an image needs one. `margin` costs one forward pass. `interval` never proves
+    less than the margin does: it leaves out the part of the ball that is no valid image. It costs
+    about 2 + `radius_steps` passes with bounds, spent where the margin has not decided."""
+
+    radius_steps: int = Field(3, ge=0, le=40)
+    """Bisections of the interval certificate's radius between two radii of the grid. 0 leaves the
+    largest radius of the grid that is proved, or the margin's; accuracies do not depend on it."""
+
+    attack: AttackSettings = AttackSettings()
+
+    batch_size: int = Field(256, ge=1)
+    """Images at a time on a rank; a killed run goes on from its last whole batch."""
+
+    seed: int = Field(0, ge=0)
+    """Decides where the attack's later restarts start."""
+
+    @field_validator("eps")
+    @classmethod
+    def _is_a_ball(cls, eps: Fraction) -> Fraction:
+        if eps == 0:
+            raise ValueError("eps is 0, a ball of one image; write a positive fraction like 8/255")
+        return eps
+
+    @field_validator("methods")
+    @classmethod
+    def _each_once(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(methods)) < len(methods):
+            raise ValueError("a method is given twice")
+        return methods
+
+    def grid(self) -> tuple[Fraction, ...]:
+        """The radii of `eps_grid` and `eps`, upwards, each once."""
+        grid = self.eps_grid
+        if grid is None:
+            grid = tuple(min(self.eps * step / 8, Fraction(1)) for step in range(17))
+        return tuple(sorted({*grid, self.eps}))

@@ -1,0 +1,103 @@
+"""Certify and attack every image of a split, once each, on any number of ranks."""
+
+import torch
+
+from pipeline.context import Context
+from pipeline.errors import UserError
+from stages.certify.config import Settings
+from stages.certify.examiner import Examiner
+from stages.certify.parts import Parts
+from stages.data.batches import Batch
+from stages.data.manifest import Manifest, read_manifest
+from stages.data.records import RECORDS_FILE, summarise, write_records, write_summary
+from stages.data.resident import ImageSet, load_split
+from stages.models.network_file import LoadedNetwork, load_network
+
+
+def run(context: Context, settings: Settings) -> None:
+    """Write `records.csv` and `summary.json`.
+
+    Raises:
+        UserError: the network does not belong to the data, or nothing can be proved about it.
+        StageError: an image is certified and yet broken; or the rows are not every image once.
+    """
+    manifest = read_manifest(context.inputs["data"])
+    device = _device(context)
+    loaded = load_network(context.inputs["network"], device)
+    check_fit(manifest, loaded, settings.split)
+
+    examiner = Examiner(loaded, settings)
+    images = load_split(context.inputs["data"], manifest, settings.split, device)
+    parts = Parts(context.output_dir / "parts", settings.split, len(images), settings.batch_size)
+
+    with context.track(f"{settings.split} images", len(images), "images") as progress:
+        done = parts.num_images_done()
+        progress.start_at(done)
+
+        def report(num_done: int) -> None:
+            nonlocal done
+            progress.advance(num_done - done)
+            done = num_done
+
+        for number in parts.left_for(context.ranks):
+            parts.write(number, examiner.records(_batch(images, parts.indices(number))))
+            report(parts.num_images_done())
+        if not context.ranks.is_first:
+            return
+        parts.wait_for_all(report)
+
+    records = parts.merge()
+    summary = summarise(
+        records, settings.split, settings.eps, settings.grid(), "+".join(settings.methods)
+    )
+    write_records(context.output_dir / RECORDS_FILE, records)
+    write_summary(context.output_dir, summary)
+    parts.remove()
+    context.say(
+        f"{summary.num_images:,} images at eps {summary.eps}: "
+        f"clean {summary.clean_accuracy:.4f}, attacked {summary.attacked_accuracy:.4f}, "
+        f"certified {summary.certified_accuracy:.4f}"
+    )
+
+
+def check_fit(manifest: Manifest, loaded: LoadedNetwork, split: str) -> None:
+    """Refuse a network that expects other images than these shards hold.
+
+    Raises:
+        UserError: says everything that differs; or the split is empty.
+    """
+    expected = {
+        "image shape (H, W, C)": (loaded.image_shape, manifest.image_shape),
+        "classes": (loaded.classes, manifest.classes),
+        "channel means": (loaded.normalisation.mean, manifest.mean),
+        "std": (loaded.normalisation.std, manifest.std),
+    }
+    differing = [
+        f"{what}: the network expects {network}, the shards have {shards}"
+        for what, (network, shards) in expected.items()
+        if network != shards
+    ]
+    if differing:
+        raise UserError(
+            f"this network was trained on {loaded.dataset} and does not fit these shards of "
+            f"{manifest.dataset}: {'; '.join(differing)}. Name the shard stage that "
+            "it was trained on"
+        )
+    if split not in manifest.splits or manifest.splits[split].num_images == 0:
+        filled = [name for name, part in manifest.splits.items() if part.num_images]
+        raise UserError(
+            f"the shards of {manifest.dataset} have no images in split {split!r}; "
+            f"choose among {', '.join(filled)}"
+        )
+
+
+def _batch(images: ImageSet, indices: range) -> Batch:
+    rows = slice(indices.start, indices.stop)
+    positions = torch.arange(indices.start, indices.stop, device=images.device)
+    return Batch(positions, images.images[rows], images.labels[rows])
+
+
+def _device(context: Context) -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", context.ranks.local_rank)
+    return torch.device("cpu")
