@@ -34,23 +34,25 @@ _BY_HAND = {
 _APT_TIMEOUT_S = 300
 
 
-def fetch(dataset_name: str, to: Path) -> bool:
+def fetch(dataset: Dataset, to: Path) -> bool:
     """Bring a dataset's published files into a folder, verified by checksum.
 
     Each file appears under its final name only once it is whole and right.
 
     Args:
-        dataset_name: a name of the catalogue.
+        dataset: an entry of the catalogue.
         to: the folder that the shard stage will read as its `source`.
 
     Returns:
         False if every file was there and right, so that there was nothing to do.
 
     Raises:
-        UserError: the name is unknown, or the dataset can only be fetched by hand.
+        UserError: the dataset can only be fetched by hand.
         StageError: no way of fetching worked; each one's failure is in the message.
     """
-    dataset = _fetchable(dataset_name, to)
+    if not dataset.files:
+        advice = _BY_HAND.get(dataset.name, "put its files into {dir}").format(dir=to)
+        raise UserError(f"{dataset.title} must be fetched by hand: {advice}")
     if _has_every_file(dataset, to):
         return False
     to.mkdir(parents=True, exist_ok=True)
@@ -71,17 +73,6 @@ def fetch(dataset_name: str, to: Path) -> bool:
         + f"\nConnect this machine and try again, or copy the files into {to} by hand "
         f"(each plain or as .gz): {names}"
     )
-
-
-def _fetchable(name: str, to: Path) -> Dataset:
-    if name in _BY_HAND:
-        raise UserError(
-            f"{CATALOGUE[name].title} must be fetched by hand: {_BY_HAND[name].format(dir=to)}"
-        )
-    if name not in _TORCHVISION_CLASSES:
-        known = ", ".join([*_TORCHVISION_CLASSES, *_BY_HAND])
-        raise UserError(f"there is no dataset {name!r} to fetch; known: {known}")
-    return CATALOGUE[name]
 
 
 def _has_every_file(dataset: Dataset, folder: Path) -> bool:
@@ -134,7 +125,9 @@ def _command(arguments: list[str], cwd: Path) -> None:
 
 
 def _download_with_torchvision(dataset: Dataset, temp: Path) -> None:
-    from torchvision import datasets  # noqa: PLC0415  three seconds that a second call need not pay
+    if dataset.name not in _TORCHVISION_CLASSES:
+        raise StageError("torchvision: it has no download of this dataset")
+    from torchvision import datasets  # noqa: PLC0415  seconds that no other way need pay
 
     download: Callable[..., object] = getattr(datasets, _TORCHVISION_CLASSES[dataset.name])
     try:
@@ -168,12 +161,12 @@ def _move_verified_files(dataset: Dataset, temp: Path, to: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m stages.data.fetch", description=__doc__)
-    parser.add_argument("dataset", help=", ".join([*_TORCHVISION_CLASSES, *_BY_HAND]))
+    parser.add_argument("dataset", choices=[*_TORCHVISION_CLASSES, *_BY_HAND])
     parser.add_argument("--to", type=Path, help="folder for the files; default data/<dataset>")
     options = parser.parse_args(arguments)
     to = options.to or Path("data") / options.dataset
     try:
-        is_new = fetch(options.dataset, to)
+        is_new = fetch(CATALOGUE[options.dataset], to)
     except SupnormError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

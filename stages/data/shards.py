@@ -122,7 +122,7 @@ def _read_pictures(
             stem, _, extension = member.name.partition(".")
             if extension == "png":
                 key = stem
-                images = np.asarray(Image.open(file)).reshape(1, *image_shape)
+                images = np.array(Image.open(file)).reshape(1, *image_shape)
             else:
                 assert stem == key, f"{shard.name}: {member.name} comes before its picture"
                 num_images += 1

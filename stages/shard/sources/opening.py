@@ -5,11 +5,20 @@ from pathlib import Path
 
 from pipeline.errors import StageError, UserError
 from stages.data.catalogue import Dataset, Layout
+from stages.shard.sources.cifar import open_cifar
+from stages.shard.sources.folder import open_folder
 from stages.shard.sources.idx import open_idx
+from stages.shard.sources.imagenet64 import open_imagenet64
 from stages.shard.sources.source import Source
+from stages.shard.sources.tinyimagenet import open_tinyimagenet
 
 _READERS: Mapping[Layout, Callable[[Dataset, Path, Path], Source]] = {
     "idx": open_idx,
+    "cifar10": open_cifar,
+    "cifar100": open_cifar,
+    "tinyimagenet": open_tinyimagenet,
+    "imagenet64": open_imagenet64,
+    "folder": open_folder,
 }
 
 
