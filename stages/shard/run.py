@@ -1,6 +1,7 @@
 """The shard stage: raw image files to checksummed WebDataset shards and their manifest."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,14 @@ import numpy as np
 from pipeline.context import Context
 from pipeline.errors import UserError
 from stages.data.catalogue import CATALOGUE, Dataset
-from stages.data.manifest import Manifest, Shard, Split, image_key, write_manifest
+from stages.data.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Shard,
+    Split,
+    image_key,
+    write_manifest,
+)
 from stages.data.shards import (
     Sample,
     read_samples,
@@ -22,8 +30,10 @@ from stages.data.shards import (
 from stages.shard.config import Settings
 from stages.shard.plan import ShardPlan, plan_shards, plan_splits
 from stages.shard.sources.opening import open_source
-from stages.shard.sources.source import Source
+from stages.shard.sources.source import Source, Workplace
 from stages.shard.statistics import mean_and_std, pixel_histogram
+
+_SCRATCH_PREFIX = ".scratch-"
 
 
 def run(context: Context, settings: Settings) -> None:
@@ -33,8 +43,9 @@ def run(context: Context, settings: Settings) -> None:
 
 def shard_dataset(context: Context, settings: Settings, dataset: Dataset) -> None:
     """`run` for a dataset that need not be in the catalogue."""
-    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=context.output_dir) as scratch:
-        source = open_source(dataset, settings.source_dir, Path(scratch))
+    _remove_leftovers(context.output_dir)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=context.output_dir) as scratch:
+        source = open_source(dataset, settings.source_dir, Workplace(Path(scratch), context.track))
         plans = _plan(source, settings)
         shards = _write_shards(context, source, plans, settings.num_workers)
     splits = {
@@ -60,6 +71,15 @@ def shard_dataset(context: Context, settings: Settings, dataset: Dataset) -> Non
     write_manifest(context.output_dir, manifest)
     counts = ", ".join(f"{name} {split.num_images:,}" for name, split in splits.items())
     context.say(f"{dataset.title}: {counts} images in {len(shards)} shards")
+
+
+def _remove_leftovers(output_dir: Path) -> None:
+    """Remove what an earlier try, killed half-way, has left: sharding begins anew."""
+    for pattern in ("*.tar", ".*.partial", MANIFEST_NAME):
+        for leftover in output_dir.glob(pattern):
+            leftover.unlink()
+    for folder in output_dir.glob(f"{_SCRATCH_PREFIX}*"):
+        shutil.rmtree(folder)
 
 
 def _plan(source: Source, settings: Settings) -> list[ShardPlan]:
@@ -89,8 +109,6 @@ def _plan(source: Source, settings: Settings) -> list[ShardPlan]:
 def _write_shards(
     context: Context, source: Source, plans: list[ShardPlan], num_workers: int | None
 ) -> list[Shard]:
-    for leftover in context.output_dir.glob("*.tar"):  # of an earlier try that failed
-        leftover.unlink()
     num_images = sum(len(plan.positions) for plan in plans)
     shards = []
     pool = ThreadPoolExecutor(num_workers or len(os.sched_getaffinity(0)))

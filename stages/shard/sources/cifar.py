@@ -17,6 +17,7 @@ from stages.shard.sources.source import (
     Positions,
     Source,
     SourceSplit,
+    Workplace,
     check_labels,
     check_published,
     damaged,
@@ -31,7 +32,7 @@ _BATCHES = {
 _LABELS = {"cifar10": "labels", "cifar100": "fine_labels"}
 
 
-def open_cifar(dataset: Dataset, source_dir: Path, scratch_dir: Path) -> Source:
+def open_cifar(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source:
     """Read the batches into memory.
 
     Raises:

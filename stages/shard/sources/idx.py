@@ -15,6 +15,7 @@ from stages.data.manifest import SourceFile
 from stages.shard.sources.source import (
     Source,
     SourceSplit,
+    Workplace,
     check_labels,
     check_published,
     damaged,
@@ -24,7 +25,7 @@ from stages.shard.sources.source import (
 _UINT8 = 0x08
 
 
-def open_idx(dataset: Dataset, source_dir: Path, scratch_dir: Path) -> Source:
+def open_idx(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source:
     """Read the four files of an MNIST-like dataset into memory.
 
     Raises:

@@ -25,6 +25,7 @@ from stages.shard.sources.source import (
     Positions,
     Source,
     SourceSplit,
+    Workplace,
     check_labels,
     damaged,
     require_file,
@@ -39,7 +40,7 @@ _BATCHES = {
 _CLASS_NAMES_FILE = "map_clsloc.txt"
 
 
-def open_imagenet64(dataset: Dataset, source_dir: Path, scratch_dir: Path) -> Source:
+def open_imagenet64(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source:
     """Check every batch against its checksum (CRC-32), read the labels, map the pixels.
 
     Raises:
@@ -50,11 +51,15 @@ def open_imagenet64(dataset: Dataset, source_dir: Path, scratch_dir: Path) -> So
         split: [require_file(dataset, source_dir, name) for name in names]
         for split, names in _BATCHES.items()
     }
-    files = in_parallel(_source_file, [path for some in paths.values() for path in some])
-    splits = {}
+
+    def check(path: Path) -> tuple[tuple[Images, Labels], SourceFile]:
+        return _read_batch(path, workplace.scratch_dir), _source_file(path)
+
+    splits, files = {}, []
     for split, some in paths.items():
-        batches = in_parallel(lambda path: _read_batch(path, scratch_dir), some)
-        splits[split] = _mapped_split(batches)
+        checked = in_parallel(check, some, workplace.track(f"{split} batches", len(some), "files"))
+        splits[split] = _mapped_split([batch for batch, _ in checked])
+        files += [file for _, file in checked]
     return Source(_IMAGE_SHAPE, _class_names(source_dir), splits, tuple(files))
 
 

@@ -9,10 +9,10 @@ from stages.shard.sources.cifar import open_cifar
 from stages.shard.sources.folder import open_folder
 from stages.shard.sources.idx import open_idx
 from stages.shard.sources.imagenet64 import open_imagenet64
-from stages.shard.sources.source import Source
+from stages.shard.sources.source import Source, Workplace
 from stages.shard.sources.tinyimagenet import open_tinyimagenet
 
-_READERS: Mapping[Layout, Callable[[Dataset, Path, Path], Source]] = {
+_READERS: Mapping[Layout, Callable[[Dataset, Path, Workplace], Source]] = {
     "idx": open_idx,
     "cifar10": open_cifar,
     "cifar100": open_cifar,
@@ -22,13 +22,13 @@ _READERS: Mapping[Layout, Callable[[Dataset, Path, Path], Source]] = {
 }
 
 
-def open_source(dataset: Dataset, source_dir: Path, scratch_dir: Path) -> Source:
+def open_source(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source:
     """Open a dataset's raw files and check all that can be checked before images are decoded.
 
     Args:
         dataset: the catalogue's entry.
         source_dir: where the files are.
-        scratch_dir: an existing empty folder for unpacked files; the caller removes it.
+        workplace: room for unpacked files, and the progress display.
 
     Raises:
         UserError: the folder or a file is missing.
@@ -39,7 +39,7 @@ def open_source(dataset: Dataset, source_dir: Path, scratch_dir: Path) -> Source
             f"{dataset.title}: the source folder {source_dir} does not exist; set `source` to the "
             f"folder of the raw files{_fetch_hint(dataset, source_dir)}"
         )
-    source = _READERS[dataset.layout](dataset, source_dir, scratch_dir)
+    source = _READERS[dataset.layout](dataset, source_dir, workplace)
     for split, expected in (
         ("train", dataset.num_train_images),
         ("test", dataset.num_test_images),

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import StageError
+from pipeline.progress import Progress
 from stages.data.manifest import SourceFile
-from stages.shard.sources.source import Images, Labels, Positions, SourceSplit
+from stages.shard.sources.source import Images, Labels, Positions, SourceSplit, Workplace
 
 _GREY_MODES = ("1", "L")
 _COLOUR_MODES = ("RGB", "P", "CMYK")
@@ -65,7 +66,7 @@ def read_picture(path: Path, image_shape: tuple[int, int, int]) -> Images:
     return pixels.reshape(image_shape)
 
 
-def digest_tree(root: Path, paths: Iterable[Path], name: str) -> SourceFile:
+def digest_tree(root: Path, paths: Sequence[Path], workplace: Workplace) -> SourceFile:
     """One checksum for many files: of the sorted lines `<path from root> <sha256>`.
 
     Raises:
@@ -78,17 +79,29 @@ def digest_tree(root: Path, paths: Iterable[Path], name: str) -> SourceFile:
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    lines = sorted(in_parallel(line, paths))
-    return SourceFile(name=name, sha256=hashlib.sha256("".join(lines).encode()).hexdigest())
+    progress = workplace.track("checksums", len(paths), "files")
+    lines = sorted(in_parallel(line, paths, progress))
+    tree = hashlib.sha256("".join(lines).encode()).hexdigest()
+    return SourceFile(name=f"{len(paths)} files", sha256=tree)
 
 
-def in_parallel(function: Callable[[Path], Result], paths: Iterable[Path]) -> list[Result]:
+def in_parallel(
+    function: Callable[[Path], Result], paths: Sequence[Path], progress: Progress
+) -> list[Result]:
     """`function` of every path, by one thread a core; stops at the first failure."""
+    # A thousand tasks, not one a path: a million tasks in the queue would take a gigabyte.
+    size = max(1, len(paths) // 1000)
+    chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
+    results: list[Result] = []
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     try:
-        return list(pool.map(function, paths))
+        with progress:
+            for some in pool.map(lambda chunk: [function(path) for path in chunk], chunks):
+                results += some
+                progress.advance(len(some))
     finally:
         pool.shutdown(cancel_futures=True)
+    return results
 
 
 def _open(path: Path) -> Image.Image:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StageError, UserError
+from pipeline.progress import Progress
 from stages.data.catalogue import Dataset
 from stages.data.checksums import digest, find_source_file, is_published, read_content
 from stages.data.manifest import SourceFile
@@ -15,6 +16,16 @@ from stages.data.manifest import SourceFile
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a reader may unpack files, and how it shows a long step's progress."""
+
+    scratch_dir: Path
+    """An empty folder, removed when the shards are written."""
+    track: Callable[[str, int, str], Progress]
+    """Title, total, unit -> a progress display."""
 
 
 @dataclass(frozen=True)

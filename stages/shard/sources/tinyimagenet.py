@@ -14,12 +14,12 @@ import numpy as np
 from pipeline.errors import StageError
 from stages.data.catalogue import Dataset
 from stages.shard.sources.pictures import digest_tree, picture_split
-from stages.shard.sources.source import Source, damaged, missing, require_file
+from stages.shard.sources.source import Source, Workplace, damaged, missing, require_file
 
 _SUFFIX = ".JPEG"
 
 
-def open_tinyimagenet(dataset: Dataset, source_dir: Path, scratch_dir: Path) -> Source:
+def open_tinyimagenet(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source:
     """List the pictures of both splits and their labels; pixels are read when asked for.
 
     Raises:
@@ -33,7 +33,7 @@ def open_tinyimagenet(dataset: Dataset, source_dir: Path, scratch_dir: Path) -> 
     train = _train_pictures(dataset, source_dir, codes)
     test = _val_pictures(annotations, codes)
     paths = [path for path, _ in train + test]
-    tree = digest_tree(source_dir, [*paths, annotations], f"{len(paths)} pictures, annotations")
+    tree = digest_tree(source_dir, [*paths, annotations], workplace)
     splits = {
         split: picture_split(
             [path for path, _ in pictures],

@@ -1,0 +1,38 @@
+"""Datasets whose files tests write themselves, and a place for a stage to write to."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.context import Context
+from stages.data.catalogue import CATALOGUE, Dataset
+from stages.shard.sources.source import Workplace
+
+
+@pytest.fixture
+def toy() -> Callable[..., Dataset]:
+    """`toy("mnist")`: the catalogue's entry without its checksums and numbers of images."""
+
+    def make(name: str, **changes: object) -> Dataset:
+        free = {"num_train_images": None, "num_test_images": None, "files": ()}
+        return dataclasses.replace(CATALOGUE[name], **{**free, **changes})
+
+    return make
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    """The surroundings of a shard stage."""
+    output_dir = tmp_path / "output"
+    output_dir.mkdir()
+    return Context("toy", "shard", output_dir, {})
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, context: Context) -> Workplace:
+    """An empty folder for unpacked files, and the stage's progress display."""
+    scratch_dir = tmp_path / "scratch"
+    scratch_dir.mkdir()
+    return Workplace(scratch_dir, context.track)
