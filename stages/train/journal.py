@@ -1,6 +1,7 @@
 """The course of a run: is the loss finite, what does the display show, what enters the history."""
 
 import time
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
@@ -73,54 +74,52 @@ class Journal:
         self.tally.add(outcome, num_images)
         self.stopwatch.add(num_images * dist.get_world_size())
         if step % self._check_steps == 0:
-            self.check(step)
+            self._refuse_non_finite(step + 1, [self.tally.sums])
             self._loss = f"p {moment.p:.4g}, loss {float(outcome.loss):.4f}"
 
-    def check(self, step: int, state: dict[str, Tensor] | None = None) -> None:
-        """Refuse a loss, or a training state, that is not finite.
+    def settle(self, num_done: int, state: dict[str, Tensor]) -> None:
+        """Before a validation or checkpoint: bring all ranks' sums together and look at everything.
 
         Args:
-            step: number of the step that was done last, from 0.
-            state: tensors that a checkpoint is about to keep.
+            num_done: steps done.
+            state: tensors of the training state, the same on all ranks.
 
         Raises:
-            StageError: with the step and the last good checkpoint.
+            StageError: a loss since the last validation, or an entry of `state`, is not finite.
         """
-        tensors = [self.tally.sums, *(state or {}).values()]
-        if all(tensor.isfinite().all() for tensor in tensors):
-            return
-        last = newest_step(self._output_dir)
-        good = (
-            "there is no checkpoint yet" if last is None else f"last good checkpoint: step {last}"
-        )
-        raise StageError(
-            f"the loss or a weight is not finite at step {step} "
-            f"(p {self._schedule.at(step).p:.4g}); {good}, in {self._output_dir}; try a smaller "
-            "optimiser.learning_rate, a later schedule.p_rise_epoch or another seed"
-        )
+        self._refuse_non_finite(num_done, [self.tally.collect(), *state.values()])
 
-    def record_validation(self, step: int, counts: Counts) -> None:
-        """Write a history line for a validation after `step` steps, and start the sums anew."""
-        self.tally.collect()
-        line = self._line(step, counts) if self._is_first else None
-        if line is not None:
-            append_history(self._output_dir, line)
+    def record_validation(self, num_done: int, counts: Counts) -> None:
+        """Write a history line for a validation after `num_done` steps, and start the sums anew."""
+        if self._is_first:
+            append_history(self._output_dir, self._line(num_done, counts))
         self.tally.sums.zero_()
         clean, certified = counts.clean_accuracy, counts.certified_accuracy
         self._accuracies = f", val clean {clean:.4f} certified {certified:.4f}"
 
-    def _line(self, step: int, counts: Counts) -> HistoryLine:
+    def _refuse_non_finite(self, num_done: int, tensors: Iterable[Tensor]) -> None:
+        if all(tensor.isfinite().all() for tensor in tensors):
+            return
+        last = newest_step(self._output_dir)
+        good = "no checkpoint yet" if last is None else f"last good checkpoint: after step {last}"
+        raise StageError(
+            f"the loss or a weight is not finite after step {num_done} "
+            f"(p {self._schedule.at(num_done - 1).p:.4g}); {good}, in {self._output_dir}; try a "
+            "smaller optimiser.learning_rate, a later schedule.p_rise_epoch or another seed"
+        )
+
+    def _line(self, num_done: int, counts: Counts) -> HistoryLine:
         schedule, scale = self._schedule, self._objective.logit_scale
-        moment = schedule.at(step - 1)
+        moment = schedule.at(num_done - 1)
         return HistoryLine(
-            step=step,
-            epoch=step / schedule.steps_per_epoch,
-            progress=step / schedule.num_steps,
+            step=num_done,
+            epoch=num_done / schedule.steps_per_epoch,
+            progress=num_done / schedule.num_steps,
             p=moment.p,
             eps_train=float(self._settings.eps_train) * moment.radius_share,
             learning_rate=moment.learning_rate,
             cross_entropy_weight=moment.cross_entropy_weight,
-            logit_scale=1.0 if scale is None else float(scale),
+            logit_scale=1.0 if scale is None else float(scale.detach()),
             train_loss=self.tally.mean_loss,
             train_accuracy=self.tally.accuracy,
             eps=self._settings.eps,

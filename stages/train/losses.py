@@ -94,7 +94,8 @@ class Objective(nn.Module):
         self.settings = settings
         self.eps_input = eps_input
         is_scaled = isinstance(settings, MixtureLoss)
-        self.logit_scale = nn.Parameter(torch.ones(())) if is_scaled else None
+        # One element, not zero-dimensional: DeepSpeed broadcasts parameters as bytes.
+        self.logit_scale = nn.Parameter(torch.ones(1)) if is_scaled else None
 
     def forward(self, images: Tensor, labels: Tensor, moment: Moment) -> Outcome:
         """Loss of one batch of normalised images (B, C, H, W) with labels int64 (B,)."""

@@ -1,15 +1,15 @@
 """Train a network: data, network, engine, loop, save."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from pipeline.context import Context
 from stages.data.augment import augment
 from stages.data.batches import Batch, TrainBatches
 from stages.models.network_file import save_network
-from stages.models.networks import build_network
+from stages.models.networks import DistanceNetwork, build_network
 from stages.train.checkpoint import Checkpoint, keep_newest_only, load_newest, save_checkpoint
 from stages.train.config import Settings
 from stages.train.data import TrainingData, open_data
@@ -19,127 +19,143 @@ from stages.train.losses import Objective
 from stages.train.schedules import Schedule
 from stages.train.validation import at_infinity, evaluate, make_ready_for_infinity
 
+TALLY = "tally"
+"""Name in a checkpoint of the sums since the last validation."""
+
 
 def run(context: Context, settings: Settings) -> None:
     """Train on the split `train` of the input `data` and leave the network in the output folder.
 
     Writes network.safetensors, network.json, history.jsonl and checkpoints/. Killed at any moment
-    and started again, it goes on from the newest checkpoint and, on one machine and rank count,
-    ends with the same bytes.
+    and started again, it goes on from the newest checkpoint and, on one machine with the same
+    number of ranks, ends with the same network.
 
     Raises:
-        UserError: the ranks cannot share a batch equally.
+        UserError: the ranks cannot share a batch equally, or a batch exceeds the split.
         StageError: the data is damaged, the disk is full, or the loss is not finite.
     """
     device = join_ranks(context.ranks)
     data = open_data(context.inputs["data"], settings, context.ranks, device)
-    manifest = data.manifest
 
     torch.manual_seed(settings.seed)
-    network = build_network(settings.network, manifest.image_shape, len(manifest.classes))
+    network = build_network(settings.network, data.manifest.image_shape, len(data.manifest.classes))
     eps_input = data.normalisation.eps_input(settings.eps_train)
     objective = Objective(network, settings.loss, eps_input)
 
     engine = Engine(objective, settings.optimiser, settings.batch_size, context.ranks)
     schedule = Schedule(settings, data.batches.steps_per_epoch)
     journal = Journal(context, settings, schedule, objective, device)
-    first_step = _resume(context, engine, journal)
 
-    _train(context, settings, data, engine, schedule, journal, first_step)
+    parts = _Parts(context, settings, data, engine, schedule, journal)
+    _train(parts, first_step=_resume(parts))
 
     make_ready_for_infinity(network, data.normalisation, data.all_in_order)
-    counts = evaluate(network, data.normalisation, data.validation, settings.eps)
-    journal.record_validation(schedule.num_steps, counts)
-    context.say(
-        f"validation: clean {counts.clean_accuracy:.4f}, certified at {settings.eps} "
-        f"{counts.certified_accuracy:.4f} of {counts.num_images:,} images"
-    )
+    _validate(parts, schedule.num_steps)
     if context.ranks.is_first:
-        save_network(
-            context.output_dir,
-            network,
-            settings.network,
-            dataset=manifest.dataset,
-            image_shape=manifest.image_shape,
-            classes=manifest.classes,
-            normalisation=data.normalisation,
-        )
+        _save_network(parts)
         keep_newest_only(context.output_dir)
 
 
-def _train(
-    context: Context,
-    settings: Settings,
-    data: TrainingData,
-    engine: Engine,
-    schedule: Schedule,
-    journal: Journal,
-    first_step: int,
-) -> None:
+@dataclass(frozen=True)
+class _Parts:
+    """What `run` has put together."""
+
+    context: Context
+    settings: Settings
+    data: TrainingData
+    engine: Engine
+    schedule: Schedule
+    journal: Journal
+
+    @property
+    def network(self) -> DistanceNetwork:
+        return self.engine.objective.network
+
+
+def _train(parts: _Parts, first_step: int) -> None:
     """All steps from `first_step` on, validations and checkpoints at their times."""
-    steps_per_validation = settings.validation.every_epochs * schedule.steps_per_epoch
-    steps_per_checkpoint = max(
-        1, round(settings.checkpoint.every_epochs * schedule.steps_per_epoch)
-    )
-    network, normalisation = engine.objective.network, data.normalisation
-    network.train()
-    with context.track("training", schedule.num_steps, "steps") as progress:
+    settings, schedule, journal = parts.settings, parts.schedule, parts.journal
+    parts.network.train()
+    with parts.context.track("training", schedule.num_steps, "steps") as progress:
         progress.start_at(first_step)
-        for step, epoch, batch in _steps(data.batches, first_step, schedule.num_steps):
+        for step, epoch, batch in _steps(parts.data.batches, first_step, schedule.num_steps):
             moment = schedule.at(step)
             images = augment(batch.images, batch.indices, settings.seed, epoch, settings.augment)
-            outcome = engine.step(normalisation.apply(images), batch.labels, moment)
+            inputs = parts.data.normalisation.apply(images)
+            outcome = parts.engine.step(inputs, batch.labels, moment)
             journal.record_step(step, moment, outcome, len(batch))
-
-            num_done = step + 1
-            is_last = num_done == schedule.num_steps
-            is_validation_due = num_done % steps_per_validation == 0 and not is_last
-            is_checkpoint_due = num_done % steps_per_checkpoint == 0 or is_last
-            journal.stopwatch.stop()
-            if is_validation_due:
-                with at_infinity(network, normalisation, data.some_in_order):
-                    counts = evaluate(network, normalisation, data.validation, settings.eps)
-                journal.record_validation(num_done, counts)
-            if is_checkpoint_due:
-                _save(context, settings, engine, journal, num_done)
-            journal.stopwatch.go()
+            _pause_where_due(parts, step + 1)
             progress.advance(1, journal.note)
+
+
+def _pause_where_due(parts: _Parts, num_done: int) -> None:
+    """Validate and checkpoint, if it is time, after `num_done` steps."""
+    settings, schedule, journal = parts.settings, parts.schedule, parts.journal
+    is_last = num_done == schedule.num_steps
+    is_validation_due = schedule.is_multiple(num_done, settings.validation.every_epochs)
+    is_checkpoint_due = schedule.is_multiple(num_done, settings.checkpoint.every_epochs)
+    if not (is_validation_due or is_checkpoint_due or is_last):
+        return
+    journal.stopwatch.stop()
+    journal.settle(num_done, parts.engine.state())
+    if is_validation_due and not is_last:
+        data = parts.data
+        with at_infinity(parts.network, data.normalisation, data.some_in_order):
+            _validate(parts, num_done)
+    if is_checkpoint_due or is_last:
+        _save(parts, num_done)
+    journal.stopwatch.go()
+
+
+def _validate(parts: _Parts, num_done: int) -> None:
+    """A history line; the network is ready for p = infinity."""
+    data = parts.data
+    counts = evaluate(parts.network, data.normalisation, data.validation, parts.settings.eps)
+    parts.journal.record_validation(num_done, counts)
 
 
 def _steps(
     batches: TrainBatches, first_step: int, num_steps: int
 ) -> Iterator[tuple[int, int, Batch]]:
     """Step, epoch and batch of every step from `first_step` on."""
-    steps_per_epoch = batches.steps_per_epoch
     step = first_step
     while step < num_steps:
-        epoch, start = divmod(step, steps_per_epoch)
+        epoch, start = divmod(step, batches.steps_per_epoch)
         for batch in batches.epoch(epoch, start):
             yield step, epoch, batch
             step += 1
 
 
-def _resume(context: Context, engine: Engine, journal: Journal) -> int:
+def _resume(parts: _Parts) -> int:
     """Restore the newest sound checkpoint; returns how many steps are done."""
-    found = load_newest(context.output_dir)
+    found = load_newest(parts.context.output_dir)
     for message in found.damaged:
-        context.say(f"{message}; using the one before")
-    step, tally = 0, None
-    if found.checkpoint is not None:
-        step, state = found.checkpoint.step, dict(found.checkpoint.state)
-        tally = state.pop("tally")
-        engine.load_state(state)
-        context.say(f"going on from the checkpoint after step {step:,}")
-    journal.resume(step, tally)
+        parts.context.say(f"{message}; passed over for the one before")
+    if found.checkpoint is None:
+        parts.journal.resume(0, None)
+        return 0
+    step, state = found.checkpoint.step, dict(found.checkpoint.state)
+    parts.journal.resume(step, state.pop(TALLY))
+    parts.engine.load_state(state)
+    parts.context.say(f"going on from the checkpoint after step {step:,}")
     return step
 
 
-def _save(
-    context: Context, settings: Settings, engine: Engine, journal: Journal, num_done: int
-) -> None:
-    """Checkpoint the state after `num_done` steps, unless a number in it is not finite."""
-    journal.tally.collect()
-    state: dict[str, Tensor] = {**engine.state(), "tally": journal.tally.sums}
-    journal.check(num_done - 1, state)
-    if context.ranks.is_first:
-        save_checkpoint(context.output_dir, Checkpoint(num_done, state), settings.checkpoint.keep)
+def _save(parts: _Parts, num_done: int) -> None:
+    if parts.context.ranks.is_first:
+        state = {**parts.engine.state(), TALLY: parts.journal.tally.sums}
+        keep = parts.settings.checkpoint.keep
+        save_checkpoint(parts.context.output_dir, Checkpoint(num_done, state), keep)
+
+
+def _save_network(parts: _Parts) -> None:
+    manifest = parts.data.manifest
+    save_network(
+        parts.context.output_dir,
+        parts.network,
+        parts.settings.network,
+        dataset=manifest.dataset,
+        image_shape=manifest.image_shape,
+        classes=manifest.classes,
+        normalisation=parts.data.normalisation,
+    )

@@ -42,6 +42,10 @@ class Schedule:
         """Steps of the whole run."""
         return self.settings.schedule.epochs * self.steps_per_epoch
 
+    def is_multiple(self, num_done: int, epochs: float) -> bool:
+        """Whether `num_done` steps are a whole number of intervals of so many epochs."""
+        return num_done % max(1, round(epochs * self.steps_per_epoch)) == 0
+
     def at(self, step: int) -> Moment:
         """What the step number `step`, counted from 0, is to use."""
         epoch = step / self.steps_per_epoch

@@ -4,6 +4,7 @@ import time
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from stages.train.losses import Outcome
 
@@ -21,11 +22,17 @@ class Tally:
         self.sums[1] += outcome.num_correct
         self.sums[2] += num_images
 
-    def collect(self) -> None:
-        """Move the sums of all ranks to the first one, so that its checkpoint holds them all."""
+    def collect(self) -> Tensor:
+        """Move the sums of all ranks to the first one, so that its checkpoint holds them all.
+
+        Returns:
+            The sums over all ranks, on every rank.
+        """
         dist.all_reduce(self.sums)
+        total = self.sums.clone()
         if dist.get_rank() != 0:
             self.sums.zero_()
+        return total
 
     @property
     def mean_loss(self) -> float:

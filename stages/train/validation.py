@@ -4,16 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from math import inf
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from stages.data.batches import Batch
-from stages.models.margins import certified_by_margin, feature_error, float_slack, margin
-from stages.models.networks import DistanceMLP, DistanceNetwork
+from stages.models.margins import is_certified
+from stages.models.networks import DistanceNetwork
 from stages.models.normalisation import Normalisation
+from stages.models.provers import prover_for
 from stages.models.running_means import reestimate_running_means
 
 BatchSource = Callable[[], Iterator[Batch]]
@@ -68,7 +67,6 @@ def make_ready_for_infinity(
     )
 
 
-@torch.no_grad()
 def evaluate(
     network: DistanceNetwork, normalisation: Normalisation, images: BatchSource, eps: Fraction
 ) -> Counts:
@@ -78,42 +76,17 @@ def evaluate(
         network: in evaluation mode, running means re-estimated.
         normalisation: what the network expects.
         images: this rank's share.
-        eps: radius in pixels.
+        eps: radius in pixels; certified by margin (`stages.models.provers`).
     """
     device = next(network.parameters()).device
-    certify = _certifier(network, normalisation, eps)
+    prover = prover_for(network, normalisation)
     counts = torch.zeros(3, dtype=torch.int64, device=device)
     for batch in images():
         labels = batch.labels.to(device)
-        margins, is_certified = certify(normalisation.apply(batch.images.to(device)), labels)
-        is_right = margins > 0
+        proof = prover.by_margin(normalisation.apply(batch.images.to(device)), labels)
+        is_right = proof.predicted == labels
         counts[0] += len(labels)
         counts[1] += is_right.sum()
-        counts[2] += (is_right & is_certified).sum()
-    if dist.is_initialized():
-        dist.all_reduce(counts)
+        counts[2] += (is_right & is_certified(proof.radius, eps)).sum()
+    dist.all_reduce(counts)
     return Counts(*counts.tolist())
-
-
-def _certifier(
-    network: DistanceNetwork, normalisation: Normalisation, eps: Fraction
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """What maps normalised images and labels to margins and to which are certified."""
-    eps_input = normalisation.eps_input(eps)
-    if isinstance(network, DistanceMLP):
-        slack = float_slack(network, normalisation)
-
-        def by_margin(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            margins = margin(network(images, inf), labels)
-            return margins, certified_by_margin(margins, eps_input, slack)
-
-        return by_margin
-
-    error, _ = feature_error(network, normalisation)
-
-    def by_feature_box(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits, worst = network.worst_case(images, labels, inf, eps_input + 2 * error)
-        others = worst.scatter(1, labels[:, None], -inf)
-        return margin(logits, labels), others.amax(1) < 0
-
-    return by_feature_box

@@ -1,0 +1,38 @@
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+HYBRID = {"kind": "hybrid", "width": 8, "depth": 2, "hidden": 4}
+
+
+def test_settings_survive_json(tiny) -> None:
+    settings = tiny(network=HYBRID, loss={"kind": "ibp"}, radius={"kind": "smooth", "epochs": 2})
+    assert type(settings).model_validate_json(settings.model_dump_json()) == settings
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"schedule": {"p_rise_epoch": 3, "p_infinite_epoch": 2}}, r"p_rise_epoch <= p_infinite"),
+        ({"schedule": {"p_infinite_epoch": 4}}, r"p_infinite_epoch <= epochs"),
+        ({"schedule": {"p_start": 100, "p_end": 10}}, r"p never falls"),
+        ({"schedule": {"cosine_start_epoch": 3}}, r"must be before epochs"),
+        ({"radius": {"kind": "linear", "epochs": 1}}, r"divides by the radius"),
+        ({"network": HYBRID}, r"loss hinge is for a distance_mlp; a hybrid takes ibp"),
+        ({"eps_train": "0/1"}, r"eps_train must be positive"),
+        ({"eps_train": 0.1}, r"rounded in binary"),
+        ({"loss": {"kind": "mixture", "cross_entropy_end": 0}}, r"both are 0 or neither"),
+        ({"schedule": {"p_end": 2000}}, r"less than or equal to 1000"),
+        ({"schedule": {"p_start": 1}}, r"greater than or equal to 2"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(tiny, changes, message) -> None:
+    with pytest.raises(ValidationError, match=message):
+        tiny(**changes)
+
+
+def test_settings_are_read_without_torch() -> None:
+    code = "import sys, stages.train.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
