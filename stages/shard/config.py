@@ -26,7 +26,8 @@ class Settings(StageSettings):
     """fashion_mnist, mnist, cifar10, cifar100, tinyimagenet, imagenet64, or folder (any tree
     train/<class>/<image>, test/<class>/<image>)."""
     source: Path | None = None
-    """Folder of the raw files; default data/<dataset>. `folder` has no default."""
+    """Folder of the raw files; default data/<dataset>. `folder` has no default. Pictures changed in
+    place are not noticed by a finished stage: shard them again with --force."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides which training images become the validation split, and the order of the others."""
     validation_images: Annotated[int, Field(ge=0)] = 5_000
