@@ -1,6 +1,25 @@
-"""Which implementation computes the operators on each device."""
+"""Which implementation computes the operators on each device.
 
+On import the compiled CPU kernels are loaded, and built first where need be. The environment
+variable ``SUPNORM_KERNELS`` chooses others than the best: ``avx512``, ``avx2``, ``portable`` or
+``reference``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import torch
+
+from kernels import compiler, schema
+
+CHOICE_VARIABLE = "SUPNORM_KERNELS"
+COMPILED = ("avx512", "avx2", "portable")
 
 
 @dataclass(frozen=True)
@@ -8,11 +27,83 @@ class Backend:
     """What serves each device."""
 
     cpu: str
-    """``avx512``, ``avx2``, ``portable`` (compiled) or ``reference`` (plain PyTorch)."""
+    """``avx512``, ``avx2``, ``portable`` (all compiled) or ``reference`` (plain PyTorch)."""
     cuda: str
     """``reference`` (plain PyTorch)."""
 
 
 def backend() -> Backend:
     """Return which implementation serves each device on this machine."""
-    return Backend(cpu="reference", cuda="reference")
+    return Backend(cpu=_cpu_kernels(), cuda="reference")
+
+
+@contextmanager
+def cpu_kernels(name: str) -> Iterator[None]:
+    """Compute on the CPU with the given compiled kernels, for tests and benchmarks.
+
+    It holds for the whole process, all threads.
+
+    Args:
+        name: ``avx512``, ``avx2`` or ``portable``.
+
+    Raises:
+        ValueError: This machine cannot run them, or the kernels are not compiled.
+    """
+    before = _cpu_kernels()
+    _choose(name)
+    try:
+        yield
+    finally:
+        _choose(before)
+
+
+def available_cpu_kernels() -> tuple[str, ...]:
+    """Return the names that `cpu_kernels` accepts here, the fastest first."""
+    before = _cpu_kernels()
+    if _library is None:
+        return ()
+    names = tuple(name for name in COMPILED if _library.supnorm_use_kernels(name.encode()))
+    _choose(before)
+    return names
+
+
+def _cpu_kernels() -> str:
+    if _library is None:
+        return "reference"
+    name: bytes = _library.supnorm_kernels_in_use()
+    return name.decode()
+
+
+def _choose(name: str) -> None:
+    if _library is None or not _library.supnorm_use_kernels(name.encode()):
+        raise ValueError(
+            f"CPU kernels {name!r} are not to be had on this machine; "
+            f"it has {', '.join((*available_cpu_kernels(), 'reference'))}."
+        )
+
+
+def _load() -> ctypes.CDLL | None:
+    choice = os.environ.get(CHOICE_VARIABLE, "")
+    if choice == "reference":
+        return None
+    try:
+        path = compiler.build(compiler.default_toolchain())
+        torch.ops.load_library(str(path))  # type: ignore[no-untyped-call]
+        library = ctypes.CDLL(str(path))
+    except (compiler.BuildError, OSError) as error:
+        _say(
+            f"no compiled CPU kernels: plain PyTorch serves, some 50 times slower. Reason: {error}"
+        )
+        return None
+    library.supnorm_kernels_in_use.restype = ctypes.c_char_p
+    if choice and not library.supnorm_use_kernels(choice.encode()):
+        _say(f"{CHOICE_VARIABLE}={choice} is not known or not for this processor; ignored")
+    return library
+
+
+def _say(message: str) -> None:
+    print(f"kernels: {message}", file=sys.stderr, flush=True)
+
+
+schema.define_operators()
+_library = _load()

@@ -6,6 +6,7 @@ which of the gradients are wanted: an unwanted one comes back empty and costs no
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -156,7 +157,13 @@ _GRADIENTS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
-def _register() -> Any:
+@functools.cache
+def define_operators() -> Any:
+    """Make ``torch.ops.supnorm`` known to torch, with the reference behind every operator.
+
+    Returns:
+        The library; the operators live as long as it does.
+    """
     library: Any = torch.library.Library("supnorm", "DEF")  # type: ignore[no-untyped-call]
     for schema in _SCHEMAS:
         library.define(schema)
@@ -170,6 +177,3 @@ def _register() -> Any:
         for device in ("cpu", "cuda"):
             torch.library.register_autocast(operator, device, torch.float32, lib=library)
     return library
-
-
-_LIBRARY = _register()

@@ -1,0 +1,60 @@
+// Which compiled kernels this processor runs.
+#include <atomic>
+#include <cstring>
+
+#include "run.h"
+
+namespace supnorm {
+namespace {
+
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+const Kernels* find(const char* name) {
+  if (std::strcmp(name, "portable") == 0) return &kernels_portable();
+#if defined(__x86_64__)
+  if (std::strcmp(name, "avx2") == 0 && has_avx2()) return &kernels_avx2();
+  if (std::strcmp(name, "avx512") == 0 && has_avx512()) return &kernels_avx512();
+#endif
+  return nullptr;
+}
+
+const Kernels* best() {
+  for (const char* name : {"avx512", "avx2"}) {
+    if (const Kernels* found = find(name)) return found;
+  }
+  return &kernels_portable();
+}
+
+std::atomic<const Kernels*>& active() {
+  static std::atomic<const Kernels*> kernels{best()};
+  return kernels;
+}
+
+}  // namespace
+
+const Kernels& kernels() { return *active().load(std::memory_order_relaxed); }
+
+bool use_kernels(const char* name) {
+  const Kernels* found = find(name);
+  if (found != nullptr) active().store(found, std::memory_order_relaxed);
+  return found != nullptr;
+}
+
+}  // namespace supnorm
+
+// Called from kernels/backend.py through ctypes.
+extern "C" {
+__attribute__((visibility("default"))) const char* supnorm_kernels_in_use() {
+  return supnorm::kernels().name;
+}
+__attribute__((visibility("default"))) int supnorm_use_kernels(const char* name) {
+  return supnorm::use_kernels(name) ? 1 : 0;
+}
+}

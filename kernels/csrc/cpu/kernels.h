@@ -1,0 +1,82 @@
+// What the kernels of one instruction set offer to bind.cpp. Plain data only: no torch, no library headers.
+//
+// Legend: B samples (rows of x), O outputs (rows of w), I inputs, all of one group. Everything is float32.
+// A kernel works on tasks [begin, end) of the number its *_tasks states; tasks are independent of one
+// another and of who runs them, which is why results do not depend on the number of threads.
+#pragma once
+
+#include <stdint.h>
+
+#include "power_plan.h"
+
+namespace supnorm {
+
+struct Problem {
+  const float* x;  // (B, I), rows x_stride apart
+  const float* w;  // (O, I), dense
+  int64_t num_rows, num_outputs, num_inputs;
+  int64_t x_stride;    // also of everything else shaped (B, I)
+  int64_t out_stride;  // of everything shaped (B, O)
+};
+
+// The forward kernels are symmetric in x and w. One operand lies along the lanes of the vectors, packed
+// block by block as packed[i][lane] and padded with zeros; a row of the other is broadcast.
+struct ForwardArgs {
+  Problem problem;
+  bool batch_lanes;        // samples along the lanes, else outputs
+  float scale;             // a power of two: kernels see scale * x and scale * w
+  const float* packed;     // the operand along the lanes, scaled
+  const float* broadcast;  // the other one, scaled
+  int64_t broadcast_stride;
+  double p;
+  int p_squarings;  // log2(p) where p is a power of two and a sum without normalisation is safe, else 0
+  PowerPlan plan;
+  const float* upper;  // bounds: upper ends, with x the lower ends
+  float* out;          // (B, O)
+  float* out_largest;  // bounds: (B, O)
+  int32_t* argmax;     // (B, O) or null
+  int32_t* argmax_largest;
+};
+
+struct BackwardArgs {
+  Problem problem;
+  float scale;
+  double p;
+  int p_squarings;
+  PowerPlan plan;          // of p - 1
+  const float* grad;       // (B, O)
+  const float* distance;   // (B, O)
+  float *packed_x, *packed_w, *packed_grad_x, *packed_grad_w, *factors;
+  float *grad_x, *grad_w;  // (B, I) and (O, I); either may be null
+};
+
+struct Kernels {
+  const char* name;
+  int lanes;           // rows side by side in a packed operand of the forward kernels
+  int backward_lanes;  // inputs side by side in the packed operands of the backward kernel
+  int row_tile;        // samples the backward kernel takes together; the factors are padded to it
+  void (*pack)(const float* source, int64_t rows, int64_t columns, int64_t stride, float scale,
+               float* packed, int64_t begin, int64_t end);  // a task is a block of `lanes` rows
+  void (*linf_distance)(const ForwardArgs&, int64_t begin, int64_t end);
+  void (*linf_distance_bounds)(const ForwardArgs&, int64_t begin, int64_t end);
+  void (*lp_distance)(const ForwardArgs&, int64_t begin, int64_t end);
+  void (*lp_distance_factors)(const BackwardArgs&, int64_t begin, int64_t end);  // a row_tile
+  void (*lp_distance_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // backward_lanes
+};
+
+// Broadcast rows that one task of a forward kernel takes; tasks = blocks of lanes * blocks of these.
+constexpr int64_t kTaskRows = 64;
+
+// Below this distance (after scaling) the float32 kernels leave an output to `lp_distance_one`.
+constexpr float kSmallestDistance = 0x1p-60f;
+
+// One output in double precision, for the rare one whose size is far from that of the others.
+double lp_distance_one(const float* x, const float* w, int64_t num_inputs, double p);
+
+const Kernels& kernels_portable();
+#if defined(__x86_64__)
+const Kernels& kernels_avx2();
+const Kernels& kernels_avx512();
+#endif
+
+}  // namespace supnorm

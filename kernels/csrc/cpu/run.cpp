@@ -1,0 +1,303 @@
+#include "run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <new>
+
+namespace supnorm {
+namespace {
+
+// Scratch memory that a thread keeps between calls: fresh pages would cost more than some kernels do.
+class Workspace {
+ public:
+  // Room for `count` floats from now until the next call to reset().
+  float* take(int64_t count) {
+    const int64_t rounded = (count + 15) / 16 * 16;
+    if (used_ + rounded <= capacity_) {
+      used_ += rounded;
+      return data_.get() + used_ - rounded;
+    }
+    return nullptr;
+  }
+
+  void reset(int64_t capacity) {
+    used_ = 0;
+    if (capacity <= capacity_ && capacity_ <= kKept) return;
+    data_.reset(static_cast<float*>(::operator new(sizeof(float) * capacity, std::align_val_t(64))));
+    capacity_ = capacity;
+  }
+
+ private:
+  static constexpr int64_t kKept = int64_t{1} << 26;  // floats; a larger one goes with the next call
+
+  struct Free {
+    void operator()(float* data) const { ::operator delete(data, std::align_val_t(64)); }
+  };
+  std::unique_ptr<float[], Free> data_;
+  int64_t capacity_ = 0, used_ = 0;
+};
+
+Workspace& workspace() {
+  static thread_local Workspace own;
+  return own;
+}
+
+int64_t blocks(int64_t count, int64_t size) { return (count + size - 1) / size; }
+int64_t padded(int64_t count) { return blocks(count, 16) * 16; }
+
+float as_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// max |x| + max |w|: no difference is larger. NaN or infinity where an operand has one, or it overflows.
+float largest_difference_bound(const float* x, const Problem& a) {
+  return as_float(largest_bits(x, a.num_rows, a.num_inputs, a.x_stride)) +
+         as_float(largest_bits(a.w, a.num_outputs, a.num_inputs, a.num_inputs));
+}
+
+// A power of two that brings `largest` to about 2^exponent; 1 where it is within [2^lowest, 2^exponent].
+float choose_scale(float largest, int lowest, int exponent) {
+  if (largest <= std::ldexp(1.0f, exponent) && largest >= std::ldexp(1.0f, lowest)) return 1.0f;
+  const int shift = exponent - 1 - std::ilogb(largest);
+  return std::ldexp(1.0f, std::min(std::max(shift, -120), 120));
+}
+
+// log2(p) for the powers that are taken by squaring alone, else 0.
+int squarings_of(double p) {
+  for (int k = 1; k <= 4; ++k) {
+    if (p == static_cast<double>(1 << k)) return k;
+  }
+  return 0;
+}
+
+// Lays the operands out and calls `kernel` on all tasks.
+template <class Kernel>
+void run_forward(ForwardArgs& args, bool batch_lanes, Kernel kernel) {
+  const Kernels& k = kernels();
+  const Problem& a = args.problem;
+  const float *lane_source = a.w, *row_source = a.x;
+  int64_t lane_rows = a.num_outputs, lane_stride = a.num_inputs;
+  int64_t rows = a.num_rows, row_stride = a.x_stride;
+  if (batch_lanes) {
+    std::swap(lane_source, row_source);
+    std::swap(lane_rows, rows);
+    std::swap(lane_stride, row_stride);
+  }
+  const int64_t num_blocks = blocks(lane_rows, k.lanes);
+  const bool copies_rows = args.scale != 1.0f;
+  const int64_t packed_size = num_blocks * k.lanes * a.num_inputs;
+  workspace().reset(padded(packed_size) + (copies_rows ? padded(rows * a.num_inputs) : 0));
+  float* packed = workspace().take(packed_size);
+  parallel(num_blocks, static_cast<double>(packed_size), [&](int64_t begin, int64_t end) {
+    k.pack(lane_source, lane_rows, a.num_inputs, lane_stride, args.scale, packed, begin, end);
+  });
+  args.batch_lanes = batch_lanes;
+  args.packed = packed;
+  args.broadcast = row_source;
+  args.broadcast_stride = row_stride;
+  if (copies_rows) {
+    float* copy = workspace().take(rows * a.num_inputs);
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t i = 0; i < a.num_inputs; ++i) {
+        copy[row * a.num_inputs + i] = row_source[row * row_stride + i] * args.scale;
+      }
+    }
+    args.broadcast = copy;
+    args.broadcast_stride = a.num_inputs;
+  }
+  parallel(num_blocks * blocks(rows, kTaskRows), work_of(a),
+           [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
+}
+
+// Lanes run along samples unless padding wastes less along outputs.
+bool prefers_batch_lanes(const Problem& a) {
+  const int64_t lanes = kernels().lanes;
+  const auto waste = [&](int64_t rows) {
+    return static_cast<double>(blocks(rows, lanes) * lanes) / static_cast<double>(rows);
+  };
+  return waste(a.num_rows) <= waste(a.num_outputs);
+}
+
+template <class P>
+bool is_empty(const P& a) {
+  return a.num_rows == 0 || a.num_outputs == 0;
+}
+
+template <class T>
+void run_plain_linf(const PlainProblem<T>& a, T* out, int32_t* argmax) {
+  parallel(a.num_rows, work_of(a), [&](int64_t begin, int64_t end) {
+    plain_linf_distance(a, out, argmax, begin, end);
+  });
+}
+
+template <class T>
+void run_plain_lp(const PlainProblem<T>& a, double p, T* out) {
+  parallel(a.num_rows, work_of(a),
+           [&](int64_t begin, int64_t end) { plain_lp_distance(a, p, out, begin, end); });
+}
+
+template <class T>
+void run_plain_lp_backward(const PlainProblem<T>& a, double p, const T* grad, const T* distance,
+                           T* grad_x, T* grad_w) {
+  for (int64_t row = 0; row < a.num_rows && grad_x != nullptr; ++row) {
+    std::fill_n(grad_x + row * a.x_stride, a.num_inputs, T(0));
+  }
+  if (grad_w != nullptr) std::fill_n(grad_w, a.num_outputs * a.num_inputs, T(0));
+  parallel(a.num_inputs, work_of(a), [&](int64_t begin, int64_t end) {
+    plain_lp_distance_backward(a, p, grad, distance, grad_x, grad_w, begin, end);
+  });
+}
+
+template <class T>
+void run_plain_bounds(const PlainProblem<T>& a, const T* upper, T* smallest, T* largest) {
+  parallel(a.num_rows, work_of(a), [&](int64_t begin, int64_t end) {
+    plain_bounds<T>(a, upper, smallest, largest, nullptr, nullptr, begin, end);
+  });
+}
+
+struct Range {
+  float smallest, largest;
+};
+
+// Smallest positive and largest distance.
+Range range_of(const float* distance, const Problem& a) {
+  Range range = {INFINITY, 0.0f};
+  for (int64_t row = 0; row < a.num_rows; ++row) {
+    const float* values = distance + row * a.out_stride;
+    for (int64_t o = 0; o < a.num_outputs; ++o) {
+      const float positive = values[o] > 0 ? values[o] : INFINITY;
+      range.smallest = std::min(range.smallest, positive);
+      range.largest = std::max(range.largest, values[o]);
+    }
+  }
+  return range;
+}
+
+// Chooses scale, and squaring where every slope and factor stays in range for it.
+void plan_backward(BackwardArgs& args, float largest, const Range& distances) {
+  const int squarings = squarings_of(args.p);
+  if (squarings != 0) {
+    // Distances^(p-1) within 2^-60 .. 2^60 leave room for gradients and for slopes down to 2^-60.
+    const int top = static_cast<int>(60 / (args.p - 1));
+    const float scale = choose_scale(largest, -4, top);
+    if (distances.smallest * scale >= std::ldexp(1.0f, -top) &&
+        distances.largest * scale <= std::ldexp(1.0f, top)) {
+      args.scale = scale;
+      args.p_squarings = squarings;
+      return;
+    }
+  }
+  args.scale = choose_scale(largest, -30, 100);
+  args.p_squarings = 0;
+  constexpr double kKeptBits = 60;
+  args.plan = plan_power(args.p - 1, kKeptBits);
+}
+
+}  // namespace
+
+void run_linf_distance(const Problem& a, float* out, int32_t* argmax) {
+  if (is_empty(a)) return;
+  if (!std::isfinite(largest_difference_bound(a.x, a))) return run_plain_linf(plain(a), out, argmax);
+  ForwardArgs args = {};
+  args.problem = a;
+  args.scale = 1.0f;
+  args.out = out;
+  args.argmax = argmax;
+  run_forward(args, prefers_batch_lanes(a), kernels().linf_distance);
+}
+
+void run_linf_distance(const PlainProblem<double>& a, double* out, int32_t* argmax) {
+  run_plain_linf(a, out, argmax);
+}
+
+void run_lp_distance(const Problem& a, double p, float* out) {
+  if (is_empty(a)) return;
+  const float largest = largest_difference_bound(a.x, a);
+  if (!std::isfinite(largest)) return run_plain_lp(plain(a), p, out);
+  const double fan_in_bits = std::log2(static_cast<double>(a.num_inputs));
+  ForwardArgs args = {};
+  args.problem = a;
+  args.p = p;
+  args.p_squarings = squarings_of(p);
+  args.scale = args.p_squarings != 0
+                   ? choose_scale(largest, -6, static_cast<int>((120 - fan_in_bits) / p))
+                   : choose_scale(largest, -30, 100);
+  // All terms left out together are below 2^-26 of the sum.
+  args.plan = plan_power(p, 26 + fan_in_bits);
+  args.out = out;
+  run_forward(args, prefers_batch_lanes(a), kernels().lp_distance);
+}
+
+void run_lp_distance(const PlainProblem<double>& a, double p, double* out) {
+  run_plain_lp(a, p, out);
+}
+
+void run_lp_distance_backward(const Problem& a, double p, const float* grad, const float* distance,
+                              float* grad_x, float* grad_w) {
+  const float largest = largest_difference_bound(a.x, a);
+  if (is_empty(a) || !std::isfinite(largest)) {
+    return run_plain_lp_backward(plain(a), p, grad, distance, grad_x, grad_w);
+  }
+  const Kernels& k = kernels();
+  const Range distances = range_of(distance, a);
+  BackwardArgs args = {};
+  args.problem = a;
+  args.p = p;
+  args.grad = grad;
+  args.distance = distance;
+  args.grad_x = grad_x;
+  args.grad_w = grad_w;
+  plan_backward(args, largest, distances);
+
+  const int64_t row_tiles = blocks(a.num_rows, k.row_tile);
+  const int64_t tasks = blocks(a.num_inputs, k.backward_lanes);
+  const int64_t x_size = tasks * k.backward_lanes * row_tiles * k.row_tile;
+  const int64_t w_size = tasks * k.backward_lanes * a.num_outputs;
+  const int64_t factors_size = row_tiles * k.row_tile * 2 * a.num_outputs;
+  Workspace& space = workspace();
+  space.reset(2 * padded(x_size) + 2 * padded(w_size) + padded(factors_size));
+  args.packed_x = space.take(x_size);
+  args.packed_grad_x = space.take(x_size);
+  args.packed_w = space.take(w_size);
+  args.packed_grad_w = space.take(w_size);
+  args.factors = space.take(factors_size);
+  parallel(row_tiles, static_cast<double>(factors_size) * 8, [&](int64_t begin, int64_t end) {
+    k.lp_distance_factors(args, begin, end);
+  });
+  parallel(tasks, work_of(a),
+           [&](int64_t begin, int64_t end) { k.lp_distance_backward(args, begin, end); });
+  const float limit = kSmallestDistance / args.scale;
+  if (distances.smallest < limit) {
+    plain_lp_distance_backward_below(plain(a), p, limit, grad, distance, grad_x, grad_w);
+  }
+}
+
+void run_lp_distance_backward(const PlainProblem<double>& a, double p, const double* grad,
+                              const double* distance, double* grad_x, double* grad_w) {
+  run_plain_lp_backward(a, p, grad, distance, grad_x, grad_w);
+}
+
+void run_bounds(const Problem& a, const float* upper, float* smallest, float* largest) {
+  if (is_empty(a)) return;
+  if (!std::isfinite(largest_difference_bound(a.x, a) + largest_difference_bound(upper, a))) {
+    return run_plain_bounds(plain(a), upper, smallest, largest);
+  }
+  ForwardArgs args = {};
+  args.problem = a;
+  args.scale = 1.0f;
+  args.upper = upper;
+  args.out = smallest;
+  args.out_largest = largest;
+  run_forward(args, false, kernels().linf_distance_bounds);
+}
+
+void run_bounds(const PlainProblem<double>& a, const double* upper, double* smallest,
+                double* largest) {
+  run_plain_bounds(a, upper, smallest, largest);
+}
+
+}  // namespace supnorm
