@@ -1,0 +1,32 @@
+"""Settings of the report stage."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from pipeline.settings import Inputs as StageInputs
+from pipeline.settings import Kinds, StageSettings
+
+
+class Inputs(StageInputs):
+    """What a report is made from."""
+
+    data: Annotated[str, Kinds("shard")]
+    """The shard stage: class names, split sizes, and the pixels of the gallery."""
+    network: Annotated[str, Kinds("train")]
+    """The stage that trained the network: its layers and its history."""
+    records: Annotated[str, Kinds("certify")]
+    """The certify stage: one row an image, from which every accuracy is counted."""
+
+
+class Settings(StageSettings):
+    """How the report looks; what it says comes from the artifacts alone."""
+
+    code: ClassVar[tuple[str, ...]] = ("stages.data", "stages.models")
+    max_ranks: ClassVar[int | None] = 1
+
+    inputs: Inputs
+    title: str | None = Field(default=None, min_length=1, max_length=200)
+    """Heading of the page; left out, it is made from the data set and eps."""
+    gallery_size: int = Field(default=8, ge=0, le=64)
+    """Images in each row of the gallery; 0 leaves the gallery out."""

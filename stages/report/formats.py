@@ -1,0 +1,103 @@
+"""How figures are written for a reader; an accuracy is never rounded towards the better side."""
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import ROUND_FLOOR, Decimal
+from fractions import Fraction
+
+from pipeline.machine import Machine
+from stages.report.content import Share
+
+
+def per_cent(share: Share) -> str:
+    """Two decimals, rounded down, e.g. `70.31`; 2 of 3 images is 66.66."""
+    hundredths = share.count * 10_000 // share.total
+    return f"{hundredths // 100}.{hundredths % 100:02}"
+
+
+def accuracy_per_cent(accuracy: float) -> str:
+    """An accuracy in [0, 1] as `per_cent` writes it."""
+    exact = Decimal(repr(accuracy)) * 100
+    return str(exact.quantize(Decimal("0.01"), rounding=ROUND_FLOOR))
+
+
+def eps_text(eps: Fraction) -> str:
+    """An exact radius as people write it: `1/10`, `8/255`, `3/255` (not 1/85)."""
+    if eps.denominator > 10 and 255 % eps.denominator == 0:
+        return f"{eps * 255}/255"
+    return str(eps)
+
+
+def eps_decimal(eps: Fraction) -> str:
+    """The same as a decimal, e.g. `0.1`, and `≈ 0.0314` where four decimals are not exact."""
+    rounded = f"{float(eps):.4f}".rstrip("0").rstrip(".")
+    return rounded if Fraction(rounded) == eps else f"≈ {rounded}"
+
+
+def radius_text(radius: float) -> str:
+    """A proved radius in pixels of [0, 1], four decimals, rounded down."""
+    return f"{math.floor(radius * 10_000) / 10_000:.4f}"
+
+
+def p_text(p: float) -> str:
+    """The norm of the distance layers: `8`, `42.7`, `∞`."""
+    return "∞" if math.isinf(p) else f"{p:.4g}"
+
+
+def count_text(count: int) -> str:
+    """A count with thousands apart: `10,000`."""
+    return f"{count:,}"
+
+
+def duration_text(seconds: float) -> str:
+    """A span of time: `0.42 s`, `38 s`, `9 min 12 s`, `3 h 05 min`."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def rate_text(count: int, seconds: float, unit: str) -> str:
+    """Throughput: `4,210 images/s`; empty where no time was measured."""
+    return f"{count / seconds:,.0f} {unit}/s" if seconds > 0 else ""
+
+
+def bytes_text(num_bytes: int) -> str:
+    """A size in decimal units: `54.9 MB`."""
+    size, units = float(num_bytes), ["bytes", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.3g} {units[0]}" if units[0] != "bytes" else f"{num_bytes} bytes"
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """A shape: `28 × 28 × 1`."""
+    return " × ".join(map(str, shape))  # noqa: RUF001  a multiplication sign is meant
+
+
+def value_text(value: object) -> str:
+    """A setting as YAML would show it: `true`, `null`, `8/255`, `[8, 32]`."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
+    return str(value)
+
+
+def utc_text(moment: datetime) -> str:
+    """A moment to the second: `2026-11-21 03:04:05`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def machine_text(machine: Machine) -> str:
+    """The computer in one line: `Intel Xeon, 2 cores, 8.4 GB memory, no GPU (bench, Linux 6.1)`."""
+    gpus = " and ".join(machine.gpus) or "no GPU"
+    memory = bytes_text(machine.memory_bytes)
+    cores = f"{machine.num_cores} core{'s' if machine.num_cores != 1 else ''}"
+    return f"{machine.cpu}, {cores}, {memory} memory, {gpus} ({machine.host}, {machine.system})"

@@ -1,0 +1,27 @@
+"""The report stage: gather what the run left behind, draw it, write it three times."""
+
+from pipeline.context import Context
+from stages.report.config import Settings
+from stages.report.gather import gather
+from stages.report.plots import draw_plots
+from stages.report.render import render_html, render_json, render_markdown
+
+
+def run(context: Context, settings: Settings) -> None:
+    """Write `index.html`, `report.md` with its figures, `report.json` and the pipeline's spec.
+
+    Raises:
+        StageError: an artifact is damaged, or two of them contradict each other.
+    """
+    report = gather(context, settings)
+    plots = {network.name: draw_plots(network, report.published) for network in report.networks}
+    files = {
+        "index.html": render_html(report, plots),
+        "report.md": render_markdown(report, plots),
+        "report.json": render_json(report),
+        report.reproduction.spec_name: report.reproduction.spec,
+        **{plot.file_name: plot.as_file() for drawn in plots.values() for plot in drawn},
+    }
+    for name, content in files.items():
+        (context.output_dir / name).write_text(content, encoding="utf-8")
+    context.say(f"open {context.output_dir.parent / context.stage / 'index.html'} in a browser")
