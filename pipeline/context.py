@@ -1,7 +1,7 @@
 """What a running stage is told about its surroundings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.progress import Progress, track
@@ -22,7 +22,7 @@ class Context:
     output_dir: Path
     inputs: Mapping[str, Path]
     """Input name -> committed artifact folder."""
-    ranks: Ranks = Ranks()
+    ranks: Ranks = field(default_factory=Ranks)
 
     def track(self, title: str, total: int, unit: str) -> Progress:
         """A progress display of this stage; silent on every rank but the first."""

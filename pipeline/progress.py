@@ -2,10 +2,18 @@
 
 import sys
 import time
+from collections import deque
 from types import TracebackType
 from typing import Any, Self
 
+from pipeline.figures import duration_text
+
 QUIET_INTERVAL_S = 60.0
+"""Between two lines where output is no terminal."""
+REDRAW_INTERVAL_S = 0.1
+"""Between two looks at the clock for the live bar; steps can be far shorter."""
+WINDOW_S = 30.0
+"""The rate shown is that of this last while: a step whose pace changes is judged as it is now."""
 
 
 class Progress:
@@ -15,7 +23,8 @@ class Progress:
         self.title, self.total, self.unit = title, total, unit
         self._done = self._done_before = 0
         self._note = ""
-        self._start = self._last_line = time.monotonic()
+        self._start = self._last_shown = time.monotonic()
+        self._past: deque[tuple[float, int]] = deque([(self._start, 0)])
         self._bar: Any = None
         self._is_shown = is_shown
 
@@ -23,20 +32,27 @@ class Progress:
         """Report `count` more of the total done; `note` is shown beside it, e.g. `loss 0.31`."""
         self._done += count
         self._note = note or self._note
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, note=self._note, rate=self._rate())
-        elif self._is_shown and time.monotonic() - self._last_line >= QUIET_INTERVAL_S:
-            self._last_line = time.monotonic()
-            print(self._line(), flush=True)
+        interval = QUIET_INTERVAL_S if self._bar is None else REDRAW_INTERVAL_S
+        now = time.monotonic()
+        if not self._is_shown or now - self._last_shown < interval:
+            return
+        self._last_shown = now
+        self._remember(now)
+        if self._bar is None:
+            print(self._line(now), flush=True)
+        else:
+            self._draw(now)
 
     def start_at(self, done: int) -> None:
         """Begin with `done` already done by an earlier try; it does not count towards the rate."""
         self._done = self._done_before = done
+        self._start = self._last_shown = time.monotonic()
+        self._past = deque([(self._start, done)])
 
     def __enter__(self) -> Self:
         if self._is_shown and sys.stdout.isatty():
             self._bar = _live_bar()
-            self._task = self._bar.add_task(self.title, total=self.total, note="", rate="")
+            self._task = self._bar.add_task(self.title, total=self.total, note="", pace="")
             self._bar.start()
         return self
 
@@ -48,20 +64,42 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif self._is_shown:
-            print(self._line(), flush=True)
+        if self._is_shown:
+            print(self._last_line(time.monotonic()), flush=True)
 
-    def _rate(self) -> str:
-        elapsed = max(time.monotonic() - self._start, 1e-9)
-        return f"{(self._done - self._done_before) / elapsed:,.4g} {self.unit}/s"
+    def _remember(self, now: float) -> None:
+        self._past.append((now, self._done))
+        while len(self._past) > 2 and now - self._past[1][0] >= WINDOW_S:
+            self._past.popleft()
 
-    def _line(self) -> str:
-        elapsed = time.monotonic() - self._start
-        done_here = self._done - self._done_before
-        left = elapsed * (self.total - self._done) / done_here if done_here else float("inf")
-        timing = f"{elapsed:.0f} s" if self._done >= self.total else f"{left:.0f} s left"
+    def _rate(self, now: float) -> float:
+        """Units a second of the last while."""
+        then, done_then = self._past[0]
+        return (self._done - done_then) / max(now - then, 1e-9)
+
+    def _pace(self, now: float) -> str:
+        rate = self._rate(now)
+        left = f", {duration_text((self.total - self._done) / rate)} left" if rate > 0 else ""
+        return f"{_rate_text(rate)} {self.unit}/s{left}"
+
+    def _line(self, now: float) -> str:
         note = f", {self._note}" if self._note else ""
-        return f"{self.title}: {self._done:,}/{self.total:,} {self.unit}, {self._rate()}, {timing}{note}"
+        return f"{self._head()}, {self._pace(now)}{note}"
+
+    def _last_line(self, now: float) -> str:
+        elapsed = now - self._start
+        done_here = self._done - self._done_before
+        mean = f" ({_rate_text(done_here / elapsed)}/s)" if done_here and elapsed > 0 else ""
+        note = f", {self._note}" if self._note else ""
+        return f"{self._head()} in {duration_text(elapsed)}{mean}{note}"
+
+    def _head(self) -> str:
+        return f"{self.title}: {self._done:,}/{self.total:,} {self.unit}"
+
+    def _draw(self, now: float) -> None:
+        self._bar.update(
+            self._task, completed=self._done, pace=self._pace(now), note=self._note, refresh=True
+        )
 
 
 def track(title: str, total: int, unit: str, is_shown: bool = True) -> Progress:
@@ -76,23 +114,29 @@ def track(title: str, total: int, unit: str, is_shown: bool = True) -> Progress:
     return Progress(title, total, unit, is_shown)
 
 
+def _rate_text(rate: float) -> str:
+    """Three figures or more, never in powers of ten: `0.0123`, `4.56`, `123`, `98,765`."""
+    if rate >= 100:
+        return f"{rate:,.0f}"
+    decimals = 2 if rate >= 1 else 4
+    return f"{rate:.{decimals}f}" if rate else "0"
+
+
 def _live_bar() -> Any:
-    from rich.progress import (  # noqa: PLC0415  rich costs 50 ms that `check` need not pay
+    from rich.progress import (  # noqa: PLC0415  rich costs 60 ms that `check` need not pay
         BarColumn,
         MofNCompleteColumn,
         TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
     )
     from rich.progress import Progress as RichProgress  # noqa: PLC0415
 
+    # The bar gives way to a plain last line, which stays on the screen and in a log.
     return RichProgress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[pace]}", markup=False),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        transient=True,
+        auto_refresh=False,
     )

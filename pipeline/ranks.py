@@ -25,7 +25,8 @@ class Ranks:
         """Read RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; one lone rank where none is set.
 
         Raises:
-            UserError: some but not all of RANK, WORLD_SIZE and LOCAL_RANK are set.
+            UserError: some but not all of RANK, WORLD_SIZE and LOCAL_RANK are set, or they are no
+                whole numbers with rank below size.
         """
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         missing = [name for name in names if name not in os.environ]
@@ -36,7 +37,19 @@ class Ranks:
                 f"the launcher set some rank variables but not {', '.join(missing)}; "
                 "set all of RANK, WORLD_SIZE and LOCAL_RANK, or none"
             )
-        rank, world_size, local_rank = (int(os.environ[name]) for name in names)
-        return cls(
-            rank, world_size, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-        )
+        rank, world_size, local_rank = (_whole_number(name) for name in names)
+        has_local_size = "LOCAL_WORLD_SIZE" in os.environ
+        local_size = _whole_number("LOCAL_WORLD_SIZE") if has_local_size else world_size
+        if rank >= world_size or local_rank >= local_size:
+            raise UserError(
+                f"the launcher set RANK={rank} of WORLD_SIZE={world_size} and LOCAL_RANK="
+                f"{local_rank} of LOCAL_WORLD_SIZE={local_size}; ranks count from 0 up to size - 1"
+            )
+        return cls(rank, world_size, local_rank, local_size)
+
+
+def _whole_number(name: str) -> int:
+    text = os.environ[name]
+    if not text.isdecimal():
+        raise UserError(f"the launcher set {name}={text!r}; a whole number from 0 up is needed")
+    return int(text)

@@ -1,0 +1,178 @@
+"""The command line: check, plan, run and status of a pipeline, and one kind of stage alone."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from pipeline.errors import SupnormError, UserError
+from pipeline.screen import say, say_error
+from pipeline.spec import STAGE_PACKAGE, Spec, load_spec
+
+ConfigArgument = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="The pipeline's YAML file, e.g. configs/x.yaml.")
+]
+StageOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stage", metavar="STAGE", help="Only this stage (repeatable); its inputs must be there."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting: stages.train.epochs=3."),
+]
+RunsOption = Annotated[
+    Path, typer.Option("--runs", metavar="DIR", help="Where the folders of results are.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Run what is up to date too, and resume nothing.")
+]
+RanksOption = Annotated[
+    int | None,
+    typer.Option("--ranks", min=1, metavar="N", help="Processes a stage; default one a GPU, or 1."),
+]
+VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="Read every byte: find files altered since.")
+]
+
+app = typer.Typer(
+    help="Run pipelines from raw images to certified reports.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    config: ConfigArgument,
+    stage: StageOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Read the spec and name every mistake in it, with its line; starts nothing."""
+    spec = _load(context, config, overrides, stage)
+    typer.echo(f"{config}: OK: {' -> '.join(stage.name for stage in spec.stages)}")
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    config: ConfigArgument,
+    stage: StageOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = Path("runs"),
+    force: ForceOption = False,
+) -> None:
+    """Say which stages would run, and why."""
+    from pipeline.plan import assess, what_would_happen  # noqa: PLC0415  `check` needs none of it
+    from pipeline.runner import refuse_stale_inputs  # noqa: PLC0415
+
+    spec = _load(context, config, overrides, stage)
+    if stage:
+        refuse_stale_inputs(spec, runs / spec.name, stage)
+    for name, assessment in assess(spec, runs / spec.name).items():
+        if not stage or name in stage:
+            words = what_would_happen(assessment, force)
+            say(name, words, is_done=assessment.is_up_to_date and not force)
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    config: ConfigArgument,
+    stage: StageOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = Path("runs"),
+    force: ForceOption = False,
+    ranks: RanksOption = None,
+) -> None:
+    """Run every stage that is not up to date; after a stop, the same command goes on."""
+    from pipeline.runner import RunOptions, run_pipeline  # noqa: PLC0415  `check` needs none of it
+
+    spec = _load(context, config, overrides, stage)
+    options = RunOptions(runs, tuple(stage or ()), force, ranks, _this_command(context))
+    run_pipeline(spec, options)
+    for found in spec.stages:
+        page = runs / spec.name / found.name / "index.html"
+        if page.exists():
+            say(found.name, f"open {page}")
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    config: ConfigArgument,
+    stage: StageOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = Path("runs"),
+    verify: VerifyOption = False,
+) -> None:
+    """Show how each stage stands, and when and how it was made."""
+    from pipeline.status import print_status  # noqa: PLC0415  `check` needs none of it
+
+    spec = _load(context, config, overrides, stage)
+    print_status(spec, runs / spec.name, stage or (), verify)
+
+
+def main(package: str = STAGE_PACKAGE) -> NoReturn:
+    """Run the command line: `python -m pipeline`, or `supnorm`.
+
+    Args:
+        package: the package that holds the kinds of stage.
+    """
+    _serve(app, package, "python -m pipeline")
+
+
+def main_of_stage(kind: str, package: str = STAGE_PACKAGE) -> NoReturn:
+    """Run the stages of one kind: `python -m stages.train CONFIG` and its like."""
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+    @alone.command(help=f"Run the stages of kind {kind}; the stages they read must be up to date.")
+    def run_kind(
+        context: typer.Context,
+        config: ConfigArgument,
+        stage: StageOption = None,
+        overrides: SetOption = None,
+        runs: RunsOption = Path("runs"),
+        force: ForceOption = False,
+        ranks: RanksOption = None,
+    ) -> None:
+        spec = _load(context, config, overrides, stage)
+        names = [found.name for found in spec.stages if found.kind == kind]
+        if not names:
+            raise UserError(f"{config}: has no stage of kind {kind}")
+        chosen = stage or names
+        others = [name for name in chosen if name not in names]
+        if others:
+            raise UserError(f"--stage {others[0]}: is no stage of kind {kind}; use {names}")
+        run(context, config, chosen, overrides, runs, force, ranks)
+
+    _serve(alone, package, f"python -m {package}.{kind}")
+
+
+def _serve(commands: typer.Typer, package: str, program: str) -> NoReturn:
+    try:
+        commands(obj=package, prog_name=program)
+    except SupnormError as error:
+        say_error(error)
+        sys.exit(int(error.exit_code))
+    sys.exit(0)
+
+
+def _load(
+    context: typer.Context, config: Path, overrides: list[str] | None, stages: list[str] | None
+) -> Spec:
+    spec = load_spec(config, overrides or (), context.obj)
+    for name in stages or ():
+        spec.stage(name)
+    return spec
+
+
+def _this_command(context: typer.Context) -> str:
+    """The command line as it was given; without --force, which would begin anew."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--force"]
+    return f"{context.find_root().info_name} {shlex.join(arguments)}"

@@ -1,0 +1,173 @@
+"""Starts the ranks of a stage on this machine, watches them, and leaves none behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ExitCode
+from pipeline.machine import num_cores
+from pipeline.signals import StopSignals
+
+GRACE_AFTER_DEATH_S = 3.0
+"""The others may be deep in a collective that waits for the dead rank; they cannot answer."""
+GRACE_AFTER_REQUEST_S = 15.0
+"""Time for a stage that is asked to stop to bring its files in order."""
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the ranks of a stage ended."""
+
+    num_ranks: int
+    failed_rank: int | None = None
+    """The rank that ended first with anything but exit code 0."""
+    returncode: int = 0
+    """Of that rank; negative: the number of the signal that killed it."""
+    signal_name: str | None = None
+    """Set when the user or the system asked the run to stop."""
+
+    @property
+    def is_ok(self) -> bool:
+        """True when every rank has returned."""
+        return self.failed_rank is None and self.signal_name is None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the run, where a rank failed."""
+        known = (ExitCode.OK, ExitCode.BUG, ExitCode.USER_ERROR, ExitCode.STAGE_FAILED)
+        return self.returncode if self.returncode in known else ExitCode.STAGE_FAILED
+
+    def __str__(self) -> str:
+        if self.signal_name:
+            return f"asked to stop by {self.signal_name}"
+        rank = f"rank {self.failed_rank}" if self.num_ranks > 1 else "it"
+        if self.returncode < 0:
+            name = _signal_name(-self.returncode)
+            guess = " (out of memory? see dmesg)" if name == "SIGKILL" else ""
+            return f"{rank} was killed by {name}{guess}"
+        if self.returncode == ExitCode.BUG:
+            return f"{rank} failed by a fault in the code; the traceback is above"
+        if self.returncode in (ExitCode.USER_ERROR, ExitCode.STAGE_FAILED):
+            return f"{rank} could not go on; the reason is above"
+        return f"{rank} ended with exit code {self.returncode}"
+
+
+def run_ranks(working_dir: Path, num_ranks: int, stop: StopSignals, lock_descriptor: int) -> Ended:
+    """Run a stage on `num_ranks` processes of this machine and wait for all of them.
+
+    When one ends badly, or a stop is requested, the others are stopped within seconds.
+
+    Args:
+        working_dir: holds `work.json`.
+        num_ranks: how many processes share the stage.
+        stop: looked at while waiting.
+        lock_descriptor: the run's lock; the ranks hold it too, should this process be killed.
+    """
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        port = _free_port()
+        for rank in range(num_ranks):
+            processes.append(_start(working_dir, rank, num_ranks, port, lock_descriptor))
+        return _wait(processes, stop)
+    finally:
+        for process in processes:
+            _kill(process)
+        _show_cursor()
+
+
+def rank_environment(rank: int, num_ranks: int, port: int) -> dict[str, str]:
+    """What torch.distributed and a rank itself read from the environment."""
+    environment = {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(num_ranks),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(num_ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "SUPNORM_RUNNER_PID": str(os.getpid()),
+    }
+    if num_ranks > 1 and "OMP_NUM_THREADS" not in os.environ:
+        environment["OMP_NUM_THREADS"] = str(max(1, num_cores() // num_ranks))
+    return environment
+
+
+def _start(
+    working_dir: Path, rank: int, num_ranks: int, port: int, lock_descriptor: int
+) -> subprocess.Popen[bytes]:
+    """Start one rank in a process group of its own: Ctrl-C reaches it through this process."""
+    environment: Mapping[str, str] = {**os.environ, **rank_environment(rank, num_ranks, port)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.worker", str(working_dir)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        pass_fds=(lock_descriptor,),
+        process_group=0,
+    )
+
+
+def _wait(processes: list[subprocess.Popen[bytes]], stop: StopSignals) -> Ended:
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = [rank for rank, code in enumerate(codes) if code]
+        if stop.requested:
+            _ask_to_stop(processes, signal.SIGINT, GRACE_AFTER_REQUEST_S)
+            return Ended(len(processes), signal_name=stop.requested)
+        if failed:
+            first = min(failed, key=lambda rank: _depth(codes[rank] or 0))
+            _ask_to_stop(processes, signal.SIGTERM, GRACE_AFTER_DEATH_S)
+            return Ended(len(processes), first, codes[first] or 0)
+        if all(code == 0 for code in codes):
+            return Ended(len(processes))
+        time.sleep(POLL_S)
+
+
+def _depth(code: int) -> int:
+    """Cause before consequence: a lost peer shows as a traceback, exit code 1, in the others."""
+    return 0 if code < 0 else 1 if code != ExitCode.BUG else 2
+
+
+def _ask_to_stop(
+    processes: list[subprocess.Popen[bytes]], number: signal.Signals, grace_s: float
+) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(number)
+    deadline = time.monotonic() + grace_s
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of a rank: itself, and every process that it has started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _show_cursor() -> None:
+    """A progress bar hides the cursor; a rank that was killed cannot show it again."""
+    if sys.stdout.isatty():
+        sys.stdout.write("\x1b[?25h")
+        sys.stdout.flush()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,218 @@
+"""Runs the stages of a pipeline that are not up to date, in order, and commits each one."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.artifacts import (
+    InputRecord,
+    StageRecord,
+    is_sealed,
+    output_names,
+    partial_dir,
+    publish,
+    read_stage_record,
+    repair,
+    seal,
+)
+from pipeline.digests import artifact_digest, file_digests
+from pipeline.errors import (
+    ExitCode,
+    InterruptedRun,
+    StageError,
+    StageStopped,
+    SupnormError,
+    UserError,
+    disk_error,
+)
+from pipeline.figures import bytes_text, duration_text
+from pipeline.launch import Ended, run_ranks
+from pipeline.lock import Lock, hold_lock
+from pipeline.machine import git_state, gpus, package_versions, this_machine
+from pipeline.plan import Assessment, assess, assess_stage, what_would_happen
+from pipeline.screen import say
+from pipeline.signals import StopSignals
+from pipeline.spec import Spec, Stage
+from pipeline.work import Work, prepare_working_dir, write_work
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run a pipeline, besides what its spec says."""
+
+    runs_dir: Path = Path("runs")
+    only: tuple[str, ...] = ()
+    """Stages to run; empty: all. Stages that they read must be up to date."""
+    is_forced: bool = False
+    """Run even what is up to date, and resume nothing."""
+    num_ranks: int | None = None
+    """Processes for a stage; None: one a GPU, else one."""
+    command: str = "python -m pipeline run"
+    """The command that goes on after a stop, for messages."""
+
+
+def run_pipeline(spec: Spec, options: RunOptions) -> None:
+    """Run every stage that is not up to date; committed stages are kept whatever happens later.
+
+    Raises:
+        UserError: an input of a chosen stage is not up to date, or a place cannot be used.
+        StageError: a stage failed; what it has done so far is kept for the next try.
+        BusyError: another run holds this pipeline.
+        InterruptedRun: Ctrl-C or SIGTERM.
+    """
+    run_dir = options.runs_dir / spec.name
+    _make_run_dir(run_dir)
+    try:
+        with StopSignals() as stop, hold_lock(run_dir) as lock:
+            _Run(spec, run_dir, options, lock, stop).run()
+    except OSError as error:
+        trouble = disk_error(error, run_dir)
+        if trouble is None:
+            raise
+        raise type(trouble)(f"{trouble}\nThen go on with: {options.command}") from None
+    except KeyboardInterrupt:
+        raise InterruptedRun(f"interrupted; go on with: {options.command}") from None
+
+
+def _make_run_dir(run_dir: Path) -> None:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{run_dir}: this folder cannot be made ({error.strerror}); choose another with --runs"
+        ) from None
+
+
+def refuse_stale_inputs(spec: Spec, run_dir: Path, only: Sequence[str]) -> None:
+    """Check that what the chosen stages read is up to date, or chosen too.
+
+    Raises:
+        UserError: it is not; the message says why and what to run first.
+    """
+    assessments = assess(spec, run_dir)
+    for name in only:
+        stage = spec.stage(name)
+        for source in stage.inputs.values():
+            found = assessments[source]
+            if source not in only and not found.is_up_to_date:
+                reasons = "; ".join(found.reasons)
+                raise UserError(
+                    f"{name} reads {source}, which is not up to date ({reasons}); first run: "
+                    f"python -m pipeline run {spec.path} --stage {source}"
+                )
+
+
+@dataclass(frozen=True)
+class _Run:
+    spec: Spec
+    run_dir: Path
+    options: RunOptions
+    lock: Lock
+    stop: StopSignals
+
+    def run(self) -> None:
+        for stage in self.spec.stages:
+            mended = repair(self.run_dir / stage.name)
+            if mended:
+                say(stage.name, mended)
+        chosen = self.options.only or tuple(stage.name for stage in self.spec.stages)
+        refuse_stale_inputs(self.spec, self.run_dir, chosen)
+        ready: dict[str, StageRecord] = {}
+        for stage in self.spec.stages:
+            assessment = assess_stage(self.spec, stage, self.run_dir, ready)
+            record = assessment.record if assessment.is_up_to_date else None
+            if stage.name in chosen:
+                record = self._bring_up_to_date(assessment, ready)
+            if record:
+                ready[stage.name] = record
+
+    def _bring_up_to_date(
+        self, assessment: Assessment, ready: Mapping[str, StageRecord]
+    ) -> StageRecord:
+        stage, is_forced = assessment.stage, self.options.is_forced
+        say(stage.name, what_would_happen(assessment, is_forced), is_done=assessment.is_up_to_date)
+        if assessment.is_up_to_date and assessment.record and not is_forced:
+            return assessment.record
+        if self.stop.requested:
+            raise InterruptedRun(f"{stage.name}: not begun\nGo on with: {self.options.command}")
+        artifact_dir = self.run_dir / stage.name
+        assert assessment.work_digest, "the inputs of a chosen stage are up to date"
+        if is_forced or not is_sealed(artifact_dir, assessment.work_digest):
+            work = prepare_working_dir(
+                artifact_dir, self.spec, stage, assessment.work_digest, is_forced
+            )
+            self.lock.write_holder(stage.name)
+            seal(artifact_dir, self._run_ranks(work, assessment, ready))
+            self.lock.write_holder()
+        publish(artifact_dir)
+        record = read_stage_record(artifact_dir)
+        size = bytes_text(record.num_bytes)
+        say(stage.name, f"done in {duration_text(record.seconds)}, {size}", is_done=True)
+        return record
+
+    def _run_ranks(
+        self, work: Work, assessment: Assessment, ready: Mapping[str, StageRecord]
+    ) -> StageRecord:
+        """Run the stage in its working folder; the record says how, and what came out."""
+        stage = assessment.stage
+        working_dir = partial_dir(self.run_dir / stage.name)
+        num_ranks = self._num_ranks(stage)
+        if num_ranks > 1:
+            say(stage.name, f"{num_ranks} ranks")
+        commit, has_changes = git_state(self.spec.package)
+        start, clock = datetime.now(UTC), time.monotonic()
+        ended = run_ranks(working_dir, num_ranks, self.stop, self.lock.descriptor)
+        seconds = work.seconds_before + time.monotonic() - clock
+        if not ended.is_ok:
+            raise self._failure(work, ended, seconds)
+        outputs = file_digests(working_dir, output_names(working_dir))
+        if not outputs:
+            raise StageError(f"{stage.name}: every rank returned, but no file was written")
+        return StageRecord(
+            pipeline=self.spec.name,
+            stage=stage.name,
+            kind=stage.kind,
+            settings=work.settings,
+            inputs={
+                name: InputRecord(stage=source, digest=ready[source].digest)
+                for name, source in stage.inputs.items()
+            },
+            code=dict(assessment.code),
+            work_digest=work.work_digest,
+            digest=artifact_digest(outputs),
+            outputs=outputs,
+            git_commit=commit,
+            git_has_changes=has_changes,
+            packages=package_versions(),
+            machine=this_machine(),
+            num_ranks=num_ranks,
+            seed=getattr(stage.settings, "seed", None),
+            start=start,
+            end=datetime.now(UTC),
+            seconds=round(seconds, 3),
+            num_tries=work.num_tries,
+            exit=ExitCode.OK,
+        )
+
+    def _num_ranks(self, stage: Stage) -> int:
+        most = stage.settings.max_ranks
+        if most == 1:
+            return 1  # asks for no GPU
+        wanted = self.options.num_ranks or len(gpus()) or 1
+        return min(wanted, most) if most else wanted
+
+    def _failure(self, work: Work, ended: Ended, seconds: float) -> SupnormError:
+        working_dir = partial_dir(self.run_dir / work.stage)
+        with suppress(OSError):  # the disk may be full
+            write_work(working_dir, work.model_copy(update={"seconds_before": seconds}))
+        message = (
+            f"{work.stage}: {ended}\n"
+            f"What it has done so far is kept in {working_dir}, and so is every finished stage.\n"
+            f"Go on with: {self.options.command}"
+        )
+        if ended.signal_name:
+            return InterruptedRun(message)
+        return StageStopped(message, ended.exit_code)
