@@ -104,6 +104,20 @@ def test_float_errors_come_near_their_bound():
     assert worst > 1 / 20
 
 
+def test_logit_error_covers_the_rounding_of_the_normalisation():
+    """Far from 0 it is all there is: x near -1000 is coarse, |x - w| below 1 is exact."""
+    normalisation = Normalisation((1000.3,), 1.0)
+    network = DistanceMLP((1, 1, 1), 2, 1, 1).eval()
+    with torch.no_grad():
+        network.last.weight.copy_(torch.tensor([[-999.5], [-999.6]]))
+    images = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1)
+    found = network(normalisation.apply(images), math.inf).double()
+    exact = exact_logits(network, exact_normalised(images, normalisation))
+    error = (found - torch.tensor([[float(z) for z in row] for row in exact])).abs().max()
+    bound = logit_error(network, normalisation)
+    assert bound / 4 < error <= bound
+
+
 def test_slack_is_small_beside_a_radius_of_one_grey_level():
     network = tiny_network(0)
     slack = float_slack(network, NORMALISATIONS[0])

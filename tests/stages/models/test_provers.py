@@ -84,6 +84,18 @@ def test_a_lead_within_the_slack_proves_nothing():
     assert not prover.proves_box(Box(inputs, inputs), labels).any()
 
 
+def test_a_hybrids_lead_within_float64_rounding_proves_nothing():
+    built = network("hybrid", 0)
+    with torch.no_grad():
+        built.second.weight.fill_(1)
+        built.second.bias.copy_(torch.tensor([1e-14, 0.0, 0.0]))
+    prover = prover_for(built, NORMALISATION)
+    inputs = NORMALISATION.apply(images_of(0, 4))
+    labels = torch.zeros(4, dtype=torch.int64)
+    assert not prover.by_margin(inputs, labels).radius.any()
+    assert not prover.proves_box(Box(inputs, inputs), labels).any()
+
+
 def test_the_slack_comes_off_every_radius():
     built = network("distance", 4)
     inputs = NORMALISATION.apply(images_of(4))
