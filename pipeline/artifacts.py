@@ -176,11 +176,15 @@ def repair(artifact_dir: Path) -> str | None:
 
 def write_durably(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(_temporary_name(path.name))
     temporary.write_text(text, encoding="utf-8")
     _sync(temporary)
     temporary.rename(path)
     _sync(path.parent)
+
+
+def _temporary_name(name: str) -> str:
+    return f".{name}.tmp"
 
 
 def _old_dir(artifact_dir: Path) -> Path:
@@ -192,10 +196,12 @@ def _all_files(folder: Path) -> Iterator[Path]:
 
 
 def _counted_files(folder: Path) -> Iterator[Path]:
+    ours = {RECORD_NAME, WORK_NAME}
+    ours |= {_temporary_name(name) for name in ours}  # left by a kill in the middle of a write
     for path in folder.iterdir():
         if path.is_dir() and path.name not in UNDIGESTED:
             yield from _all_files(path)
-        elif path.is_file() and path.name not in (RECORD_NAME, WORK_NAME):
+        elif path.is_file() and path.name not in ours:
             yield path
 
 

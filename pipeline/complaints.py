@@ -170,9 +170,10 @@ def _resolve(
 
 
 def _descend(value: Any, part: int | str) -> Any:
-    if isinstance(value, dict):
-        return value.get(part)
-    return value[part] if isinstance(value, list) and isinstance(part, int) else None
+    """What stands at `part`; None where nothing does, as in a list that is too short."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    return value.get(part) if isinstance(value, dict) else None
 
 
 def _models(annotations: list[Any]) -> list[type[BaseModel]]:

@@ -27,7 +27,7 @@ class Mistake:
 
     place: Place
     path: KeyPath = field(compare=False)
-    message: str
+    message: str = field(compare=False)
 
     def __str__(self) -> str:
         where = f"{dotted(self.path)}: " if self.path else ""

@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from yaml.nodes import ScalarNode
+from yaml.nodes import MappingNode, ScalarNode
 
 from pipeline.document import Document
 from pipeline.mistakes import KeyPath, Place, did_you_mean, dotted, shown
@@ -62,6 +62,6 @@ def _group_of(document: Document, names: list[str], place: Place) -> tuple[Any, 
         if depth == len(names) - 1:
             return group, here
         if isinstance(group, dict) and group.get(name) is None:
-            group[name] = {}
+            group[name] = document.replace(here, MappingNode("", []), place)
         group, path = group[here[-1]], here
     raise AssertionError("an override names at least one key")

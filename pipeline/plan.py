@@ -152,7 +152,7 @@ def _changes(
     if record.kind != stage.kind:
         changes.append(f"kind changed from {record.kind} to {stage.kind}")
     changes += _setting_changes(record.settings, recorded_settings(stage.settings))
-    for package in code.keys() | record.code.keys():
+    for package in sorted(code.keys() | record.code.keys()):
         if code.get(package) != record.code.get(package):
             changes.append(f"code of {package} changed")
     for name, source in stage.inputs.items():
@@ -178,7 +178,7 @@ def _setting_changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[st
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -123,7 +123,7 @@ def _spec_files(folder: Path) -> list[str]:
 def _check(document: Document, package: str) -> list[Stage]:
     """Every valid stage; what is wrong is noted in the document."""
     spec = document.value
-    for key in spec.keys() - set(_TOP):
+    for key in [key for key in spec if key not in _TOP]:
         document.complain((key,), f"no such setting; {did_you_mean(key, _TOP)}")
     _check_name(document, spec)
     stages = spec.get("stages")

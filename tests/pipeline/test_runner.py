@@ -1,0 +1,145 @@
+"""Which stages run, what is kept when one fails, and how to go on."""
+
+import json
+import signal
+import time
+
+import pytest
+
+
+def stages_run(output: str) -> list[str]:
+    return [line.split()[0] for line in output.splitlines() if " done in " in line]
+
+
+def test_a_second_run_finds_everything_up_to_date(desk):
+    desk.write(desk.PAIR)
+    first = desk.run()
+    assert stages_run(first) == ["make", "join"]
+    assert first.splitlines()[-1].split() == ["join", "open", "runs/toy/join/index.html"]
+    start = time.monotonic()
+    second = desk.run()
+    assert time.monotonic() - start < 2
+    assert second.splitlines()[:2] == ["make       up to date", "join       up to date"]
+
+
+def test_a_changed_setting_runs_that_stage_and_those_behind_it(desk):
+    desk.write(desk.PAIR)
+    desk.run()
+    assert stages_run(desk.run("--set", "stages.join.separator=/")) == ["join"]
+    assert stages_run(desk.run("--set", "stages.make.count=2")) == ["make", "join"]
+
+
+def test_equal_bytes_end_the_chain(desk):
+    desk.write(desk.PAIR)
+    desk.run()
+    output = desk.run("--set", "stages.make.rate=2")
+    assert stages_run(output) == ["make"]
+    assert "join       up to date" in output
+
+
+def test_force_runs_what_is_up_to_date(desk):
+    desk.write(desk.PAIR)
+    desk.run()
+    assert stages_run(desk.run("--force", "--stage", "join")) == ["join"]
+    assert stages_run(desk.run("--force")) == ["make", "join"]
+
+
+def test_a_chosen_stage_needs_its_inputs(desk):
+    desk.write(desk.PAIR)
+    refused = desk.command("run", "x.yaml", "--stage", "join")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "error: join reads make, which is not up to date (never run); first run: "
+        "python -m pipeline run x.yaml --stage make\n"
+    )
+    assert stages_run(desk.run("--stage", "make")) == ["make"]
+    assert stages_run(desk.run("--stage", "join")) == ["join"]
+    assert stages_run(desk.run("--stage", "make", "--stage", "join", "--force")) == ["make", "join"]
+
+
+def test_a_failed_stage_leaves_the_earlier_ones_committed(desk):
+    desk.write("name: toy\nstages:\n  make: {text: a}\n  act: {what: stage_error}\n")
+    failed = desk.command("run", "x.yaml", "--ranks", "1")
+    assert failed.returncode == 3
+    assert stages_run(failed.stdout) == ["make"]
+    assert failed.stderr == (
+        "error: the loss is not finite at step 7\n"
+        "stopped: act: it could not go on; the reason is above\n"
+        "What it has done so far is kept in runs/toy/.act.partial, and so is every finished "
+        "stage.\nGo on with: python -m pipeline run x.yaml --ranks 1\n"
+    )
+    assert desk.plan()["make"] == "up to date"
+
+
+def test_the_working_folder_of_a_failed_try_is_kept_for_the_next(desk):
+    marks = desk.run_dir / ".act.partial" / "marks.txt"
+    assert desk.act("resume").returncode == 3
+    assert marks.read_text() == "x"
+    assert desk.plan()["act"] == "runs: never run; continues an earlier try"
+    assert desk.act("resume").returncode == 3
+    done = desk.act("resume")
+    assert done.returncode == 0
+    assert (desk.run_dir / "act" / "marks.txt").read_text() == "xxx"
+    record = desk.record("act")
+    assert record.num_tries == 3
+    assert record.seconds > (record.end - record.start).total_seconds()
+
+
+def test_a_working_folder_of_other_work_is_removed(desk):
+    desk.act("resume")
+    desk.act("resume", "--set", "stages.act.label=other")
+    assert (desk.run_dir / ".act.partial" / "marks.txt").read_text() == "x"
+
+
+def test_force_begins_anew_and_the_advice_to_go_on_does_not(desk):
+    desk.act("resume")
+    failed = desk.act("resume", "--force")
+    assert (desk.run_dir / ".act.partial" / "marks.txt").read_text() == "x"
+    assert failed.stderr.endswith("Go on with: python -m pipeline run x.yaml\n")
+
+
+def test_a_stage_that_writes_nothing_has_failed(desk):
+    done = desk.act("exit_quietly")
+    assert done.returncode == 3
+    assert "act: every rank returned, but no file was written" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_asked_to_stop_lets_its_ranks_tidy_up_and_says_how_to_go_on(desk, wait_for, number):
+    desk.write_act("tidy_up_on_stop")
+    process = desk.start("run", "x.yaml", "--ranks", "2")
+    partial = desk.run_dir / ".act.partial"
+    wait_for(lambda: all((partial / f"begun-{rank}.txt").exists() for rank in range(2)))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors == (
+        f"stopped: act: asked to stop by {number.name}\n"
+        "What it has done so far is kept in runs/toy/.act.partial, and so is every finished "
+        "stage.\nGo on with: python -m pipeline run x.yaml --ranks 2\n"
+    )
+    assert (partial / "tidied.txt").exists()
+    assert json.loads((partial / "work.json").read_text())["seconds_before"] > 0
+
+
+def test_a_second_ctrl_c_does_not_wait_for_deaf_ranks(desk, wait_for):
+    desk.write_act("sleep_deaf")
+    process = desk.start("run", "x.yaml")
+    wait_for((desk.run_dir / ".act.partial" / "begun-0.txt").exists)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert errors == "stopped: interrupted; go on with: python -m pipeline run x.yaml\n"
+
+
+def test_a_place_that_cannot_be_written_is_named(desk):
+    desk.write(desk.PAIR)
+    done = desk.command("run", "x.yaml", "--runs", "x.yaml")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: x.yaml/toy: this folder cannot be made (Not a directory); "
+        "choose another with --runs\n"
+    )

@@ -1,0 +1,17 @@
+from typing import Annotated, ClassVar
+
+from pipeline.settings import Inputs as StageInputs
+from pipeline.settings import Kinds, StageSettings
+
+
+class Inputs(StageInputs):
+    data: Annotated[str, Kinds("make")]
+    more: Annotated[str, Kinds("join", "act")] | None = None
+
+
+class Settings(StageSettings):
+    code: ClassVar[tuple[str, ...]] = ()
+    max_ranks: ClassVar[int | None] = 1
+
+    inputs: Inputs
+    separator: str = "-"
