@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stages.data.history import HistoryLine
 from stages.report.content import Network, Share
@@ -173,6 +174,7 @@ def training_curves(network: Network) -> Plot:
         borderaxespad=0,
         handlelength=1.4,
     )
+    norm.xaxis.set_major_locator(MaxNLocator(integer=True))
     norm.set_xlabel("epoch")
     last = history[-1]
     description = (
@@ -195,7 +197,7 @@ def _draw_norm(axes: Axes, history: Sequence[HistoryLine], marker: str) -> None:
     )
     shown = [
         *finite[:1],
-        *(p for p in (10, 100, 1000) if finite and 2 * finite[0] < p <= finite[-1]),
+        *(p for p in (10, 100, 1000) if finite and 2 * finite[0] < p <= 1.1 * finite[-1]),
     ]
     ticks = {math.log10(p): p_text(p) for p in shown}
     if len(finite) < len(history):

@@ -24,4 +24,3 @@ def run(context: Context, settings: Settings) -> None:
     }
     for name, content in files.items():
         (context.output_dir / name).write_text(content, encoding="utf-8")
-    context.say(f"open {context.output_dir.parent / context.stage / 'index.html'} in a browser")
