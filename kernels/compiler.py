@@ -31,6 +31,7 @@ KERNEL_SOURCES = (
     "linf_distance_bounds",
     "lp_distance",
     "lp_distance_backward",
+    "squares_backward",
 )
 INSTRUCTION_SETS = {
     "portable": (),

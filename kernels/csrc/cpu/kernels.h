@@ -20,12 +20,13 @@ struct Problem {
 };
 
 // The forward kernels are symmetric in x and w. One operand lies along the lanes of the vectors, packed
-// block by block as packed[i][lane] and padded with zeros; a row of the other is broadcast.
+// block by block as packed[i][lane] and padded with its last row; a row of the other is broadcast.
 struct ForwardArgs {
   Problem problem;
   bool batch_lanes;        // samples along the lanes, else outputs
   float scale;             // a power of two: kernels see scale * x and scale * w
   const float* packed;     // the operand along the lanes, scaled
+  const float* spans;      // per block its lowest value of every input, then its highest
   const float* broadcast;  // the other one, scaled
   int64_t broadcast_stride;
   double p;
@@ -42,30 +43,42 @@ struct BackwardArgs {
   Problem problem;
   float scale;
   double p;
-  int p_squarings;
-  PowerPlan plan;          // of p - 1
   const float* grad;       // (B, O)
   const float* distance;   // (B, O)
-  float *packed_x, *packed_w, *packed_grad_x, *packed_grad_w, *factors;
-  float *grad_x, *grad_w;  // (B, I) and (O, I); either may be null
+  float *grad_x, *grad_w;  // (B, I) and (O, I), zero before; either may be null
+
+  // Any p. Factors are [block][output][grad, distance, 1 / distance][lane], blocks of `lanes` samples;
+  // limits [block][output]: below it |x - w| has no slope in any lane.
+  PowerPlan plan;          // of p - 1
+  const float* scaled_w;   // (O, I)
+  int64_t inputs_a_task;
+  float *factors, *limits;
+
+  // p = 2^p_squarings. Factors are [row tile][output][sample of the tile].
+  int p_squarings;
+  float *packed_x, *packed_w, *packed_grad_x, *packed_grad_w;
 };
+
+// Samples that squares_backward takes together; packed_x and factors are padded to it.
+constexpr int kRowTile = 8;
 
 struct Kernels {
   const char* name;
-  int lanes;           // rows side by side in a packed operand of the forward kernels
-  int backward_lanes;  // inputs side by side in the packed operands of the backward kernel
-  int row_tile;        // samples the backward kernel takes together; the factors are padded to it
+  int lanes;          // rows side by side in a packed operand
+  int squares_lanes;  // inputs side by side in the packed operands of squares_backward
   void (*pack)(const float* source, int64_t rows, int64_t columns, int64_t stride, float scale,
-               float* packed, int64_t begin, int64_t end);  // a task is a block of `lanes` rows
+               float* packed, float* spans, int64_t begin, int64_t end);  // a block of `lanes` rows
   void (*linf_distance)(const ForwardArgs&, int64_t begin, int64_t end);
   void (*linf_distance_bounds)(const ForwardArgs&, int64_t begin, int64_t end);
   void (*lp_distance)(const ForwardArgs&, int64_t begin, int64_t end);
-  void (*lp_distance_factors)(const BackwardArgs&, int64_t begin, int64_t end);  // a row_tile
-  void (*lp_distance_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // backward_lanes
+  void (*lp_distance_factors)(const BackwardArgs&, int64_t begin, int64_t end);   // `lanes` samples
+  void (*lp_distance_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // inputs_a_task
+  void (*squares_backward_factors)(const BackwardArgs&, int64_t begin, int64_t end);  // kRowTile
+  void (*squares_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // squares_lanes
 };
 
 // Broadcast rows that one task of a forward kernel takes; tasks = blocks of lanes * blocks of these.
-constexpr int64_t kTaskRows = 64;
+constexpr int64_t kTaskRows = 48;
 
 // Below this distance (after scaling) the float32 kernels leave an output to `lp_distance_one`.
 constexpr float kSmallestDistance = 0x1p-60f;

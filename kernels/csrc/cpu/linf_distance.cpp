@@ -1,15 +1,21 @@
 // max_i |x_i - w_oi|, with the lowest i that reaches it where asked.
 //
-// Tile: kRows broadcast rows by two vectors of lanes, maxima in registers over all inputs. For the index,
-// a tile keeps the chunk of inputs in which the maximum first appeared; the input is then looked up there.
-#include "tiles.h"
+// Dense: kRows broadcast rows by kVectors vectors of lanes, maxima in registers over all inputs. For the
+// index a tile keeps the chunk of inputs in which the maximum first appeared, and looks it up there.
+// Sparse: per broadcast row only the inputs that can reach the maximum of some lane (candidates.h).
+// A task counts the candidates of a few of its rows and takes what costs less; both give the same bits.
+#include "sparse.h"
 
 namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-constexpr int kRows = kWidth == 16 ? 8 : 4;
-constexpr int kChunk = 64;  // inputs
+constexpr int kRows = kWidth == 16 ? 6 : 2;
+constexpr int kStoreRows = 8;  // rows of the sparse kernel that are stored together
+constexpr int kChunk = 64;     // inputs
+
+// Share of candidates up to which looking for them pays; measured on random and on trained weights.
+constexpr double kSparseShare = 0.25;
 
 struct TileMax {
   V value[kRows][kVectors];
@@ -35,13 +41,9 @@ __attribute__((always_inline)) inline TileMax largest_differences(const float* p
   return max;
 }
 
-void row_pointers(const ForwardArgs& a, const int64_t* rows, const float** pointers) {
-  for (int r = 0; r < kRows; ++r) pointers[r] = a.broadcast + rows[r] * a.broadcast_stride;
-}
-
-void store_max(const TileMax& max, float* result) {
+void store_tile_vectors(const V (*values)[kVectors], float* result) {
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) store(result + r * kLanes + v * kWidth, max.value[r][v]);
+    for (int v = 0; v < kVectors; ++v) store(result + r * kLanes + v * kWidth, values[r][v]);
   }
 }
 
@@ -59,74 +61,135 @@ int32_t find_input(const float* x, const float* w, float value, int64_t begin, i
   return static_cast<int32_t>(begin);
 }
 
-void distance(const ForwardArgs& a, int64_t begin, int64_t end) {
-  for_each_tile<kRows>(a, begin, end, [&](const float* packed, const int64_t* rows, TilePlace place) {
-    const float* pointers[kRows];
-    row_pointers(a, rows, pointers);
-    float result[kRows * kLanes];
-    store_max(largest_differences(packed, pointers, 0, a.problem.num_inputs), result);
-    store_tile(a, place, result, a.out);
-  });
-}
-
 void find_inputs(const ForwardArgs& a, const TilePlace& place, const float* value,
                  const float* chunk) {
   const Problem& problem = a.problem;
   for (int lane = 0; lane < place.num_lanes; ++lane) {
     for (int r = 0; r < place.num_rows; ++r) {
-      const int64_t lane_row = place.lane_begin + lane, row = place.row_begin + r;
-      const int64_t sample = a.batch_lanes ? lane_row : row;
-      const int64_t output = a.batch_lanes ? row : lane_row;
+      const Pair pair = pair_at(a, place, lane, r);
       const int64_t first = static_cast<int64_t>(chunk[r * kLanes + lane]) * kChunk;
-      const int64_t last =
-          first + kChunk < problem.num_inputs ? first + kChunk : problem.num_inputs;
-      a.argmax[sample * problem.out_stride + output] =
-          find_input(problem.x + sample * problem.x_stride,
-                     problem.w + output * problem.num_inputs, value[r * kLanes + lane], first, last);
+      const int64_t last = first + kChunk < problem.num_inputs ? first + kChunk : problem.num_inputs;
+      a.argmax[pair.sample * problem.out_stride + pair.output] = find_input(
+          problem.x + pair.sample * problem.x_stride, problem.w + pair.output * problem.num_inputs,
+          value[r * kLanes + lane], first, last);
     }
   }
 }
 
-void distance_argmax(const ForwardArgs& a, int64_t begin, int64_t end) {
+__attribute__((noinline)) void dense_tile(const ForwardArgs& a, const float* packed,
+                                          const float* const* rows, const TilePlace& place) {
+  float result[kRows * kLanes];
+  store_tile_vectors(largest_differences(packed, rows, 0, a.problem.num_inputs).value, result);
+  store_tile(a, place, result, a.out);
+}
+
+__attribute__((noinline)) void dense_tile_argmax(const ForwardArgs& a, const float* packed,
+                                                 const float* const* rows, const TilePlace& place) {
   const int64_t num_inputs = a.problem.num_inputs;
-  for_each_tile<kRows>(a, begin, end, [&](const float* packed, const int64_t* rows, TilePlace place) {
-    const float* pointers[kRows];
-    row_pointers(a, rows, pointers);
-    V best[kRows][kVectors], best_chunk[kRows][kVectors];
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) best[r][v] = all(-1.0f);
-    }
-    for (int64_t i = 0; i < num_inputs; i += kChunk) {
-      const int64_t chunk_end = i + kChunk < num_inputs ? i + kChunk : num_inputs;
-      const TileMax max = largest_differences(packed, pointers, i, chunk_end);
-      const V chunk = all(static_cast<float>(i / kChunk));
-      for (int r = 0; r < kRows; ++r) {
-        for (int v = 0; v < kVectors; ++v) {
-          // Strictly greater: an equal maximum in a later chunk does not take over.
-          best_chunk[r][v] = select_gt(max.value[r][v], best[r][v], chunk, best_chunk[r][v]);
-          best[r][v] = select_gt(max.value[r][v], best[r][v], max.value[r][v], best[r][v]);
-        }
-      }
-    }
-    float value[kRows * kLanes], chunk[kRows * kLanes];
+  V best[kRows][kVectors], best_chunk[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) best[r][v] = best_chunk[r][v] = all(-1.0f);
+  }
+  for (int64_t i = 0; i < num_inputs; i += kChunk) {
+    const int64_t chunk_end = i + kChunk < num_inputs ? i + kChunk : num_inputs;
+    const TileMax max = largest_differences(packed, rows, i, chunk_end);
+    const V chunk = all(static_cast<float>(i / kChunk));
     for (int r = 0; r < kRows; ++r) {
       for (int v = 0; v < kVectors; ++v) {
-        store(value + r * kLanes + v * kWidth, best[r][v]);
-        store(chunk + r * kLanes + v * kWidth, best_chunk[r][v]);
+        // Strictly greater: an equal maximum in a later chunk does not take over.
+        best_chunk[r][v] = select_gt(max.value[r][v], best[r][v], chunk, best_chunk[r][v]);
+        best[r][v] = select_gt(max.value[r][v], best[r][v], max.value[r][v], best[r][v]);
       }
     }
-    store_tile(a, place, value, a.out);
-    find_inputs(a, place, value, chunk);
+  }
+  float value[kRows * kLanes], chunk[kRows * kLanes];
+  store_tile_vectors(best, value);
+  store_tile_vectors(best_chunk, chunk);
+  store_tile(a, place, value, a.out);
+  find_inputs(a, place, value, chunk);
+}
+
+void dense_task(const ForwardArgs& a, const Task& task) {
+  const float* packed = lane_block(a, task.block).packed;
+  for_each_tile<kRows>(a, task, [&](const int64_t* rows, const TilePlace& place) {
+    const float* pointers[kRows];
+    for (int r = 0; r < kRows; ++r) pointers[r] = a.broadcast + rows[r] * a.broadcast_stride;
+    if (a.argmax != nullptr) {
+      dense_tile_argmax(a, packed, pointers, place);
+    } else {
+      dense_tile(a, packed, pointers, place);
+    }
   });
+}
+
+// Maxima over the listed inputs and the first of the list that reaches each; -1 never stays.
+inline void first_largest_of_list(const LaneBlock& block, const float* row, const int32_t* list,
+                                  int64_t count, V* best, V* best_input) {
+  for (int v = 0; v < kVectors; ++v) best[v] = best_input[v] = all(-1.0f);
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t i = list[k];
+    const V r = all(row[i]), input = from_bits(all_int(list[k]));
+    for (int v = 0; v < kVectors; ++v) {
+      const V size = abs(load(block.packed + i * kLanes + v * kWidth) - r);
+      best_input[v] = select_gt(size, best[v], input, best_input[v]);
+      best[v] = max(best[v], size);
+    }
+  }
+}
+
+int64_t candidates_of(const ForwardArgs& a, const LaneBlock& block, const float* row,
+                      int32_t* list) {
+  const int64_t n = a.problem.num_inputs;
+  return list_candidates(block.span, row, n, maximum_at_least(block, row, n), list);
+}
+
+void sparse_task(const ForwardArgs& a, const Task& task, int32_t* list) {
+  const LaneBlock block = lane_block(a, task.block);
+  for_each_tile<kStoreRows>(a, task, [&](const int64_t* rows, const TilePlace& place) {
+    float value[kStoreRows * kLanes], input[kStoreRows * kLanes];
+    for (int r = 0; r < place.num_rows; ++r) {
+      const float* row = a.broadcast + rows[r] * a.broadcast_stride;
+      const int64_t count = candidates_of(a, block, row, list);
+      V best[kVectors], best_input[kVectors];
+      if (a.argmax != nullptr) {
+        first_largest_of_list(block, row, list, count, best, best_input);
+        for (int v = 0; v < kVectors; ++v) store(input + r * kLanes + v * kWidth, best_input[v]);
+      } else {
+        for (int v = 0; v < kVectors; ++v) best[v] = all(0.0f);
+        largest_of_list(block, row, list, count, best);
+      }
+      for (int v = 0; v < kVectors; ++v) store(value + r * kLanes + v * kWidth, best[v]);
+    }
+    store_tile(a, place, value, a.out);
+    if (a.argmax != nullptr) store_tile_bits(a, place, input, a.argmax);
+  });
+}
+
+bool is_sparse(const ForwardArgs& a, const Task& task, int32_t* list) {
+  constexpr int kSamples = 3;
+  const int64_t count = task.last_row - task.first_row;
+  if (count < 2 * kSamples) return false;
+  const LaneBlock block = lane_block(a, task.block);
+  int64_t candidates = 0;
+  for (int sample = 0; sample < kSamples; ++sample) {
+    const int64_t row = task.first_row + count * (2 * sample + 1) / (2 * kSamples);
+    candidates += candidates_of(a, block, a.broadcast + row * a.broadcast_stride, list);
+  }
+  return static_cast<double>(candidates) <
+         kSparseShare * kSamples * static_cast<double>(a.problem.num_inputs);
 }
 
 }  // namespace
 
 void linf_distance(const ForwardArgs& a, int64_t begin, int64_t end) {
-  if (a.argmax != nullptr) {
-    distance_argmax(a, begin, end);
-  } else {
-    distance(a, begin, end);
+  const List list(a.problem.num_inputs);
+  for (int64_t index = begin; index < end; ++index) {
+    const Task task = task_at(a, index);
+    if (is_sparse(a, task, list.data())) {
+      sparse_task(a, task, list.data());
+    } else {
+      dense_task(a, task);
+    }
   }
 }
 

@@ -8,7 +8,7 @@ namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-constexpr int kRows = kWidth == 16 ? 3 : 1;
+constexpr int kRows = 1;  // four extremes of kVectors vectors each
 
 struct Extremes {
   V max_lower[kRows][kVectors], min_lower[kRows][kVectors];
@@ -41,29 +41,38 @@ __attribute__((always_inline)) inline void extremes(const float* packed, const f
   }
 }
 
+__attribute__((noinline)) void bounds_tile(const ForwardArgs& a, const float* packed,
+                                           const int64_t* rows, const TilePlace& place) {
+  const float *lower[kRows], *upper[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    lower[r] = a.problem.x + rows[r] * a.problem.x_stride;
+    upper[r] = a.upper + rows[r] * a.problem.x_stride;
+  }
+  Extremes e;
+  extremes(packed, lower, upper, a.problem.num_inputs, &e);
+  float smallest[kRows * kLanes], largest[kRows * kLanes];
+  const V zero = all(0.0f);
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      const int at = r * kLanes + v * kWidth;
+      store(smallest + at, max(max(e.max_lower[r][v], zero - e.min_upper[r][v]), zero));
+      store(largest + at, max(max(e.max_upper[r][v], zero - e.min_lower[r][v]), zero));
+    }
+  }
+  store_tile(a, place, smallest, a.out);
+  store_tile(a, place, largest, a.out_largest);
+}
+
 }  // namespace
 
 void linf_distance_bounds(const ForwardArgs& a, int64_t begin, int64_t end) {
-  for_each_tile<kRows>(a, begin, end, [&](const float* packed, const int64_t* rows, TilePlace place) {
-    const float *lower[kRows], *upper[kRows];
-    for (int r = 0; r < kRows; ++r) {
-      lower[r] = a.problem.x + rows[r] * a.problem.x_stride;
-      upper[r] = a.upper + rows[r] * a.problem.x_stride;
-    }
-    Extremes e;
-    extremes(packed, lower, upper, a.problem.num_inputs, &e);
-    float smallest[kRows * kLanes], largest[kRows * kLanes];
-    const V zero = all(0.0f);
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) {
-        const int at = r * kLanes + v * kWidth;
-        store(smallest + at, max(max(e.max_lower[r][v], zero - e.min_upper[r][v]), zero));
-        store(largest + at, max(max(e.max_upper[r][v], zero - e.min_lower[r][v]), zero));
-      }
-    }
-    store_tile(a, place, smallest, a.out);
-    store_tile(a, place, largest, a.out_largest);
-  });
+  for (int64_t index = begin; index < end; ++index) {
+    const Task task = task_at(a, index);
+    const float* packed = a.packed + task.block * kLanes * a.problem.num_inputs;
+    for_each_tile<kRows>(a, task, [&](const int64_t* rows, const TilePlace& place) {
+      bounds_tile(a, packed, rows, place);
+    });
+  }
 }
 
 }  // namespace SUPNORM_ISA

@@ -1,57 +1,62 @@
 // (sum_i |x_i - w_oi|^p)^(1/p).
 //
-// p = 2, 4, 8, 16: one pass, sum of plain powers, where the scale chosen by the caller keeps them in
+// p = 2, 4, 8, 16: one pass, the sum of plain powers, where the scale chosen by the caller keeps them in
 // range; a tile with a sum out of range is done again the general way.
-// Any p: a pass for the maximum m, then a pass for the sum of (|x_i - w_oi| / m)^p.
+// Any p: per broadcast row and block of lanes the inputs that can matter to the sum of some lane
+// (candidates.h), their maximum m, then the sum of (|x_i - w_oi| / m)^p over them.
 #include "power.h"
-#include "tiles.h"
+#include "sparse.h"
 
 namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-constexpr int kRows = kWidth == 16 ? 8 : 4;       // one pass
-constexpr int kPowerRows = kWidth == 16 ? 4 : 2;  // general: a power needs registers of its own
+constexpr int kRows = kWidth == 16 ? 6 : 2;
 
 // Sums outside these may have lost terms to underflow or overflow.
 constexpr float kSmallestSum = 0x1p-80f, kLargestSum = 0x1p126f;
 
-template <int kTileRows>
-struct TileRows {
-  const float* pointer[kTileRows];
-  TileRows(const ForwardArgs& a, const int64_t* rows) {
-    for (int r = 0; r < kTileRows; ++r) pointer[r] = a.broadcast + rows[r] * a.broadcast_stride;
-  }
-};
+// So many terms are added one after the other before they join the rest: it keeps rounding small.
+constexpr int64_t kPartialSum = 128;
 
 // S^(1/p) for S >= 1 (or 0, whose result is not used).
 inline V root(V sum, float p) { return exp2_of(log2_of(sum) * all(1.0f / p)); }
 
 template <int kSquarings>
-__attribute__((noinline)) bool squares_tile(const float* packed, const TileRows<kRows>& rows,
+__attribute__((noinline)) bool squares_tile(const float* packed, const float* const* rows,
                                             int64_t num_inputs, float unscale, float* result) {
-  V sum[kRows][kVectors];
+  V total[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = all(0.0f);
+    for (int v = 0; v < kVectors; ++v) total[r][v] = all(0.0f);
   }
-  for (int64_t i = 0; i < num_inputs; ++i) {
-    V lanes[kVectors];
-    for (int v = 0; v < kVectors; ++v) lanes[v] = load(packed + i * kLanes + v * kWidth);
+  for (int64_t first = 0; first < num_inputs; first += kPartialSum) {
+    const int64_t last = first + kPartialSum < num_inputs ? first + kPartialSum : num_inputs;
+    V sum[kRows][kVectors];
     for (int r = 0; r < kRows; ++r) {
-      const V row = all(rows.pointer[r][i]);
-      for (int v = 0; v < kVectors; ++v) {
-        V power = lanes[v] - row;
-        for (int j = 1; j < kSquarings; ++j) power = power * power;
-        sum[r][v] = fma(power, power, sum[r][v]);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = all(0.0f);
+    }
+    for (int64_t i = first; i < last; ++i) {
+      V lanes[kVectors];
+      for (int v = 0; v < kVectors; ++v) lanes[v] = load(packed + i * kLanes + v * kWidth);
+      for (int r = 0; r < kRows; ++r) {
+        const V row = all(rows[r][i]);
+        for (int v = 0; v < kVectors; ++v) {
+          V power = lanes[v] - row;
+          for (int j = 1; j < kSquarings; ++j) power = power * power;
+          sum[r][v] = fma(power, power, sum[r][v]);
+        }
       }
     }
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) total[r][v] = total[r][v] + sum[r][v];
+    }
   }
-  V smallest = sum[0][0], largest = sum[0][0];
+  V smallest = total[0][0], largest = total[0][0];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
-      smallest = min(smallest, sum[r][v]);
-      largest = max(largest, sum[r][v]);
-      V value = sum[r][v];
+      smallest = min(smallest, total[r][v]);
+      largest = max(largest, total[r][v]);
+      V value = total[r][v];
       for (int j = 0; j < kSquarings; ++j) value = sqrt(value);
       store(result + r * kLanes + v * kWidth, value * all(unscale));
     }
@@ -59,110 +64,125 @@ __attribute__((noinline)) bool squares_tile(const float* packed, const TileRows<
   return smallest_lane(smallest) >= kSmallestSum && largest_lane(largest) <= kLargestSum;
 }
 
-__attribute__((noinline)) void power_tile(const ForwardArgs& a, const float* packed,
-                                          const TileRows<kPowerRows>& rows, float unscale,
-                                          float* result, float* largest) {
-  constexpr int kCount = kPowerRows * kVectors;
-  const int64_t num_inputs = a.problem.num_inputs;
-  V max[kCount], inverse[kCount], sum[kCount];
-  for (int k = 0; k < kCount; ++k) max[k] = all(0.0f);
-  for (int64_t i = 0; i < num_inputs; ++i) {
-    for (int k = 0; k < kCount; ++k) {
-      const V lanes = load(packed + i * kLanes + k % kVectors * kWidth);
-      max[k] = max_abs(max[k], lanes - all(rows.pointer[k / kVectors][i]));
-    }
-  }
-  for (int k = 0; k < kCount; ++k) {
+// Sums of (|lane - row| / max)^p over the listed inputs.
+template <bool kIsWide>
+__attribute__((noinline)) void sum_of_list(const PowerPlan& plan, const LaneBlock& block,
+                                           const float* row, const int32_t* list, int64_t count,
+                                           const V* max, V* total) {
+  V largest[kVectors], inverse[kVectors];
+  for (int v = 0; v < kVectors; ++v) {
+    largest[v] = max[v];
     // Outputs below are done again in double precision; here they must only stay finite.
-    inverse[k] = all(1.0f) / SUPNORM_ISA::max(max[k], all(kSmallestDistance));
-    sum[k] = all(0.0f);
+    inverse[v] = all(1.0f) / SUPNORM_ISA::max(max[v], all(kSmallestDistance));
+    total[v] = all(0.0f);
   }
-  for (int64_t i = 0; i < num_inputs; ++i) {
-    V size[kCount], power[kCount];
-    for (int k = 0; k < kCount; ++k) {
-      const V lanes = load(packed + i * kLanes + k % kVectors * kWidth);
-      size[k] = abs(lanes - all(rows.pointer[k / kVectors][i]));
-    }
-    if (a.plan.is_wide) {
-      wide_power<kCount>(a.plan, size, inverse, power);
-    } else {
-      narrow_power<kCount>(a.plan, size, inverse, power);
-    }
-    for (int k = 0; k < kCount; ++k) sum[k] = sum[k] + power[k];
-  }
-  const float p = static_cast<float>(a.p);
-  for (int k = 0; k < kCount; ++k) {
-    store(result + k * kWidth, max[k] * root(sum[k], p) * all(unscale));
-    store(largest + k * kWidth, max[k]);
-  }
-}
-
-void redo_small_outputs(const ForwardArgs& a, const TilePlace& place, const float* largest,
-                        float* result) {
-  const Problem& problem = a.problem;
-  for (int r = 0; r < place.num_rows; ++r) {
-    for (int lane = 0; lane < place.num_lanes; ++lane) {
-      if (largest[r * kLanes + lane] >= kSmallestDistance) continue;
-      const int64_t lane_row = place.lane_begin + lane, row = place.row_begin + r;
-      const int64_t sample = a.batch_lanes ? lane_row : row;
-      const int64_t output = a.batch_lanes ? row : lane_row;
-      result[r * kLanes + lane] = static_cast<float>(
-          lp_distance_one(problem.x + sample * problem.x_stride,
-                          problem.w + output * problem.num_inputs, problem.num_inputs, a.p));
-    }
-  }
-}
-
-void general_tile(const ForwardArgs& a, const float* packed, const int64_t* rows,
-                  const TilePlace& place, float unscale, float* result) {
-  float largest[kPowerRows * kLanes];
-  power_tile(a, packed, TileRows<kPowerRows>(a, rows), unscale, result, largest);
-  redo_small_outputs(a, place, largest, result);
-}
-
-void general(const ForwardArgs& a, int64_t begin, int64_t end, float unscale) {
-  const auto tile = [&](const float* packed, const int64_t* rows, const TilePlace& place) {
-    float result[kPowerRows * kLanes];
-    general_tile(a, packed, rows, place, unscale, result);
-    store_tile(a, place, result, a.out);
-  };
-  for_each_tile<kPowerRows>(a, begin, end, tile);
-}
-
-template <int kSquarings>
-void squares(const ForwardArgs& a, int64_t begin, int64_t end, float unscale) {
-  const auto tile = [&](const float* packed, const int64_t* rows, const TilePlace& place) {
-    float result[kRows * kLanes];
-    const TileRows<kRows> pointers(a, rows);
-    if (!squares_tile<kSquarings>(packed, pointers, a.problem.num_inputs, unscale, result)) {
-      for (int r = 0; r < place.num_rows; r += kPowerRows) {
-        const int left = place.num_rows - r;
-        const TilePlace part = {place.lane_begin, place.row_begin + r, place.num_lanes,
-                                left < kPowerRows ? left : kPowerRows};
-        general_tile(a, packed, rows + r, part, unscale, result + r * kLanes);
+  for (int64_t first = 0; first < count; first += kPartialSum) {
+    const int64_t last = first + kPartialSum < count ? first + kPartialSum : count;
+    V sum[kVectors];
+    for (int v = 0; v < kVectors; ++v) sum[v] = all(0.0f);
+    for (int64_t k = first; k < last; ++k) {
+      const int64_t i = list[k];
+      const V r = all(row[i]);
+      V size[kVectors], power[kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        size[v] = abs(load(block.packed + i * kLanes + v * kWidth) - r);
       }
+      raise<kIsWide, kVectors>(plan, size, largest, inverse, power);
+      for (int v = 0; v < kVectors; ++v) sum[v] = sum[v] + power[v];
+    }
+    for (int v = 0; v < kVectors; ++v) total[v] = total[v] + sum[v];
+  }
+}
+
+// Distances (not yet unscaled) and maxima of one broadcast row.
+void general_row(const ForwardArgs& a, const LaneBlock& block, const float* row, int32_t* list,
+                 float* distance, float* largest) {
+  const int64_t n = a.problem.num_inputs;
+  const float limit = maximum_at_least(block, row, n) * a.plan.threshold;
+  const int64_t count = list_candidates(block.span, row, n, limit, list);
+  V max[kVectors], sum[kVectors];
+  for (int v = 0; v < kVectors; ++v) max[v] = all(0.0f);
+  largest_of_list(block, row, list, count, max);
+  if (a.plan.is_wide) {
+    sum_of_list<true>(a.plan, block, row, list, count, max, sum);
+  } else {
+    sum_of_list<false>(a.plan, block, row, list, count, max, sum);
+  }
+  for (int v = 0; v < kVectors; ++v) {
+    store(distance + v * kWidth, max[v] * root(sum[v], static_cast<float>(a.p)));
+    store(largest + v * kWidth, max[v]);
+  }
+}
+
+void general_tile(const ForwardArgs& a, const LaneBlock& block, const int64_t* rows,
+                  const TilePlace& place, int32_t* list, float* result) {
+  const Problem& problem = a.problem;
+  const float unscale = 1.0f / a.scale;
+  for (int r = 0; r < place.num_rows; ++r) {
+    float* distance = result + r * kLanes;
+    float largest[kLanes];
+    general_row(a, block, a.broadcast + rows[r] * a.broadcast_stride, list, distance, largest);
+    for (int lane = 0; lane < place.num_lanes; ++lane) {
+      distance[lane] *= unscale;
+      if (largest[lane] >= kSmallestDistance) continue;
+      const Pair pair = pair_at(a, place, lane, r);
+      distance[lane] = static_cast<float>(
+          lp_distance_one(problem.x + pair.sample * problem.x_stride,
+                          problem.w + pair.output * problem.num_inputs, problem.num_inputs, a.p));
+    }
+  }
+}
+
+bool squares_tile_of(const ForwardArgs& a, const float* packed, const float* const* rows,
+                     float* result) {
+  const float unscale = 1.0f / a.scale;
+  switch (a.p_squarings) {
+    case 1:
+      return squares_tile<1>(packed, rows, a.problem.num_inputs, unscale, result);
+    case 2:
+      return squares_tile<2>(packed, rows, a.problem.num_inputs, unscale, result);
+    case 3:
+      return squares_tile<3>(packed, rows, a.problem.num_inputs, unscale, result);
+    default:
+      return squares_tile<4>(packed, rows, a.problem.num_inputs, unscale, result);
+  }
+}
+
+void squares_task(const ForwardArgs& a, const Task& task, int32_t* list) {
+  const LaneBlock block = lane_block(a, task.block);
+  for_each_tile<kRows>(a, task, [&](const int64_t* rows, const TilePlace& place) {
+    float result[kRows * kLanes];
+    const float* pointers[kRows];
+    for (int r = 0; r < kRows; ++r) pointers[r] = a.broadcast + rows[r] * a.broadcast_stride;
+    if (!squares_tile_of(a, block.packed, pointers, result)) {
+      general_tile(a, block, rows, place, list, result);
     }
     store_tile(a, place, result, a.out);
-  };
-  for_each_tile<kRows>(a, begin, end, tile);
+  });
+}
+
+void general_task(const ForwardArgs& a, const Task& task, int32_t* list) {
+  constexpr int kStoreRows = 8;
+  const LaneBlock block = lane_block(a, task.block);
+  for_each_tile<kStoreRows>(a, task, [&](const int64_t* rows, const TilePlace& place) {
+    float result[kStoreRows * kLanes];
+    general_tile(a, block, rows, place, list, result);
+    store_tile(a, place, result, a.out);
+  });
 }
 
 }  // namespace
 
 void lp_distance(const ForwardArgs& a, int64_t begin, int64_t end) {
   const FlushToZero guard;
-  const float unscale = 1.0f / a.scale;
-  switch (a.p_squarings) {
-    case 1:
-      return squares<1>(a, begin, end, unscale);
-    case 2:
-      return squares<2>(a, begin, end, unscale);
-    case 3:
-      return squares<3>(a, begin, end, unscale);
-    case 4:
-      return squares<4>(a, begin, end, unscale);
-    default:
-      return general(a, begin, end, unscale);
+  const List list(a.problem.num_inputs);
+  for (int64_t index = begin; index < end; ++index) {
+    const Task task = task_at(a, index);
+    if (a.p_squarings != 0) {
+      squares_task(a, task, list.data());
+    } else {
+      general_task(a, task, list.data());
+    }
   }
 }
 

@@ -1,205 +1,153 @@
-// Gradients of lp_distance: with c = grad_o sign(t) (|t| / d_o)^(p-1), t = x_i - w_oi,
+// Gradients of lp_distance, any p: with c = grad_o sign(t) (|t| / d_o)^(p-1), t = x_i - w_oi,
 // grad_x_i is the sum of c over outputs and grad_w_oi minus the sum over samples. One pass gives both.
 //
-// A task owns kWidth inputs: no two tasks add to the same number, so nothing is atomic and the order of
-// every sum is fixed. Inputs lie along the lanes; kRows samples stay in registers while outputs go by.
+// A task owns some inputs: no two tasks add to the same number, so nothing is atomic, the order of every
+// sum is fixed, and results do not depend on how many inputs a task has. Samples lie along the lanes; per
+// output only the inputs that have a slope in some lane are looked at (candidates.h).
+#include "pack.h"
 #include "power.h"
-#include "vec.h"
-
-#include "kernels.h"
+#include "sparse.h"
 
 namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-constexpr int kRowTile = 8;       // samples whose factors lie together
-constexpr int kPowerRows = 4;     // samples in registers, general p
-constexpr int kSquaresRows = kWidth == 16 ? 8 : 4;
-constexpr int64_t kOutputs = 64;  // outputs by which the inner loops go: their block stays in L1
+// What a task keeps of one block of samples for its inputs: [input][lane].
+class Scratch {
+ public:
+  explicit Scratch(int64_t count)
+      : floats_(new float[count * (2 * kLanes + 2)]), list_(count), count_(count) {}
+  ~Scratch() { delete[] floats_; }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
 
-// Copies columns [first, first + kWidth) of a matrix, scaled and zero-padded, to packed[row][lane].
-void pack_columns(const float* source, int64_t rows, int64_t columns, int64_t stride, int64_t first,
-                  float scale, float* packed) {
-  const int64_t count = columns - first < kWidth ? columns - first : kWidth;
-  for (int64_t row = 0; row < rows; ++row) {
-    const float* from = source + row * stride + first;
-    float* to = packed + row * kWidth;
-    if (count == kWidth) {
-      store(to, load(from) * all(scale));
-      continue;
-    }
-    for (int lane = 0; lane < kWidth; ++lane) to[lane] = lane < count ? from[lane] * scale : 0.0f;
-  }
-}
+  float* x() const { return floats_; }
+  float* grad_x() const { return floats_ + count_ * kLanes; }
+  float* low() const { return floats_ + 2 * count_ * kLanes; }
+  float* high() const { return low() + count_; }
+  int32_t* list() const { return list_.data(); }
 
-void unpack_columns(const float* packed, int64_t rows, int64_t columns, int64_t stride,
-                    int64_t first, float* target) {
-  if (target == nullptr) return;
-  const int64_t count = columns - first < kWidth ? columns - first : kWidth;
-  for (int64_t row = 0; row < rows; ++row) {
-    float* to = target + row * stride + first;
-    for (int lane = 0; lane < count; ++lane) to[lane] = packed[row * kWidth + lane];
-  }
-}
-
-void clear(float* data, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) data[i] = 0.0f;
-}
-
-// The block of one task: packed operands and gradients, [row][lane].
-struct Block {
-  const float *x, *w;
-  float *grad_x, *grad_w;
+ private:
+  float* floats_;
+  List list_;
+  int64_t count_;
 };
 
-// Slope functions: t^(p-1) without its factor, or sign(t) (|t| / d)^(p-1), for kCount samples.
-template <int kSquarings>
-struct SquaresSlope {
-  static constexpr int kCount = kSquaresRows;
-  const PowerPlan& plan;
+// The lanes' factors for one output.
+struct Factors {
+  V grad[kVectors], distance[kVectors], inverse[kVectors];
 
-  void operator()(const V* t, const float*, V* slope) const {
-    for (int r = 0; r < kCount; ++r) {
-      V square = t[r] * t[r];
-      slope[r] = kSquarings == 1 ? t[r] : t[r] * square;
-      for (int j = 2; j < kSquarings; ++j) {
-        square = square * square;
-        slope[r] = slope[r] * square;
-      }
+  explicit Factors(const float* data) {
+    for (int v = 0; v < kVectors; ++v) {
+      grad[v] = load(data + v * kWidth);
+      distance[v] = load(data + kLanes + v * kWidth);
+      inverse[v] = load(data + 2 * kLanes + v * kWidth);
     }
   }
 };
 
+// Adds one output's gradients: to scratch.grad_x, and to its row of grad_w unless that is null.
 template <bool kIsWide>
-struct PowerSlope {
-  static constexpr int kCount = kPowerRows;
-  const PowerPlan& plan;
-
-  void operator()(const V* t, const float* inverse_distance, V* slope) const {
-    V size[kCount], inverse[kCount];
-    for (int r = 0; r < kCount; ++r) {
-      size[r] = abs(t[r]);
-      inverse[r] = all(inverse_distance[r]);
+__attribute__((noinline)) void add_output(const PowerPlan& plan, const Scratch& scratch,
+                                          const float* w, const float* factor_data, int64_t count,
+                                          float* grad_w) {
+  const Factors factors(factor_data);
+  const float* x = scratch.x();
+  float* grad_x = scratch.grad_x();
+  const int32_t* list = scratch.list();
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t i = list[k];
+    const V r = all(w[i]);
+    V t[kVectors], size[kVectors], slope[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      t[v] = load(x + i * kLanes + v * kWidth) - r;
+      size[v] = abs(t[v]);
     }
-    if (kIsWide) {
-      wide_power<kCount>(plan, size, inverse, slope);
+    raise<kIsWide, kVectors>(plan, size, factors.distance, factors.inverse, slope);
+    V total = all(0.0f);
+    for (int v = 0; v < kVectors; ++v) {
+      const V flow = factors.grad[v] * with_sign(slope[v], t[v]);
+      float* target = grad_x + i * kLanes + v * kWidth;
+      store(target, load(target) + flow);
+      total = total + flow;
+    }
+    if (grad_w != nullptr) grad_w[i] -= sum_lanes(total);
+  }
+}
+
+void unpack_block(const BackwardArgs& a, const float* grad_x, int64_t block, int64_t first,
+                  int64_t count) {
+  const int64_t rows_left = a.problem.num_rows - block * kLanes;
+  const int64_t rows = rows_left < kLanes ? rows_left : kLanes;
+  constexpr int64_t kStrip = 16;
+  for (int64_t strip = 0; strip < count; strip += kStrip) {
+    const int64_t end = strip + kStrip < count ? strip + kStrip : count;
+    for (int64_t lane = 0; lane < rows; ++lane) {
+      float* to = a.grad_x + (block * kLanes + lane) * a.problem.x_stride + first;
+      for (int64_t i = strip; i < end; ++i) to[i] = grad_x[i * kLanes + lane];
+    }
+  }
+}
+
+void add_block(const BackwardArgs& a, const Scratch& scratch, int64_t block, int64_t first,
+               int64_t count) {
+  const Problem& problem = a.problem;
+  pack_block(problem.x + first, problem.num_rows, count, problem.x_stride, a.scale, block,
+             scratch.x(), scratch.low(), scratch.high());
+  for (int64_t i = 0; i < count * kLanes; ++i) scratch.grad_x()[i] = 0.0f;
+  const Span span = {scratch.low(), scratch.high()};
+  for (int64_t o = 0; o < problem.num_outputs; ++o) {
+    const int64_t at = block * problem.num_outputs + o, row = o * problem.num_inputs + first;
+    const float* w = a.scaled_w + row;
+    const int64_t listed = list_candidates(span, w, count, a.limits[at], scratch.list());
+    if (listed == 0) continue;
+    const float* factors = a.factors + at * 3 * kLanes;
+    float* grad_w = a.grad_w == nullptr ? nullptr : a.grad_w + row;
+    if (a.plan.is_wide) {
+      add_output<true>(a.plan, scratch, w, factors, listed, grad_w);
     } else {
-      narrow_power<kCount>(plan, size, inverse, slope);
-    }
-    for (int r = 0; r < kCount; ++r) slope[r] = with_sign(slope[r], t[r]);
-  }
-};
-
-template <class Slope>
-__attribute__((noinline)) void accumulate(const BackwardArgs& a, const Block& block,
-                                          const Slope& slope_of) {
-  constexpr int kCount = Slope::kCount;
-  const int64_t num_rows = a.problem.num_rows, num_outputs = a.problem.num_outputs;
-  for (int64_t first = 0; first < num_outputs; first += kOutputs) {
-    const int64_t last = first + kOutputs < num_outputs ? first + kOutputs : num_outputs;
-    for (int64_t row = 0; row < num_rows; row += kCount) {
-      V x[kCount], grad_x[kCount];
-      for (int r = 0; r < kCount; ++r) {
-        x[r] = load(block.x + (row + r) * kWidth);
-        grad_x[r] = load(block.grad_x + (row + r) * kWidth);
-      }
-      const float* factors =
-          a.factors + (row / kRowTile * num_outputs + first) * 2 * kRowTile + row % kRowTile;
-      for (int64_t o = first; o < last; ++o, factors += 2 * kRowTile) {
-        const V w = load(block.w + o * kWidth);
-        V grad_w = load(block.grad_w + o * kWidth);
-        V t[kCount], slope[kCount];
-        for (int r = 0; r < kCount; ++r) t[r] = x[r] - w;
-        slope_of(t, factors + kRowTile, slope);
-        for (int r = 0; r < kCount; ++r) {
-          const V factor = all(factors[r]);
-          grad_x[r] = fma(factor, slope[r], grad_x[r]);
-          grad_w = fma(factor, slope[r], grad_w);
-        }
-        store(block.grad_w + o * kWidth, grad_w);
-      }
-      for (int r = 0; r < kCount; ++r) store(block.grad_x + (row + r) * kWidth, grad_x[r]);
+      add_output<false>(a.plan, scratch, w, factors, listed, grad_w);
     }
   }
-}
-
-void accumulate_any(const BackwardArgs& a, const Block& block) {
-  switch (a.p_squarings) {
-    case 1:
-      return accumulate(a, block, SquaresSlope<1>{a.plan});
-    case 2:
-      return accumulate(a, block, SquaresSlope<2>{a.plan});
-    case 3:
-      return accumulate(a, block, SquaresSlope<3>{a.plan});
-    case 4:
-      return accumulate(a, block, SquaresSlope<4>{a.plan});
-    default:
-      if (a.plan.is_wide) return accumulate(a, block, PowerSlope<true>{a.plan});
-      return accumulate(a, block, PowerSlope<false>{a.plan});
-  }
-}
-
-int64_t padded_rows(const Problem& problem) {
-  return (problem.num_rows + kRowTile - 1) / kRowTile * kRowTile;
+  if (a.grad_x != nullptr) unpack_block(a, scratch.grad_x(), block, first, count);
 }
 
 }  // namespace
 
-// Factors of a row tile, per output: kRowTile times what multiplies the slope, then kRowTile times 1/d.
+// Smaller distances than the smallest are left to double precision afterwards: their gradient is 0 here,
+// as is that of padding.
 void lp_distance_factors(const BackwardArgs& a, int64_t begin, int64_t end) {
   const Problem& problem = a.problem;
-  for (int64_t row = begin * kRowTile; row < end * kRowTile; ++row) {
-    float* out = a.factors + row / kRowTile * problem.num_outputs * 2 * kRowTile + row % kRowTile;
-    if (row >= problem.num_rows) {
-      for (int64_t o = 0; o < problem.num_outputs; ++o) {
-        out[o * 2 * kRowTile] = out[o * 2 * kRowTile + kRowTile] = 0.0f;
+  for (int64_t block = begin; block < end; ++block) {
+    float* limits = a.limits + block * problem.num_outputs;
+    for (int64_t o = 0; o < problem.num_outputs; ++o) limits[o] = __builtin_inff();
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const int64_t row = block * kLanes + lane;
+      float* out = a.factors + block * problem.num_outputs * 3 * kLanes + lane;
+      for (int64_t o = 0; o < problem.num_outputs; ++o, out += 3 * kLanes) {
+        const bool is_real = row < problem.num_rows;
+        const int64_t at = row * problem.out_stride + o;
+        const float distance = is_real ? a.distance[at] * a.scale : 0.0f;
+        const bool counts = distance >= kSmallestDistance;
+        out[0] = counts ? a.grad[at] : 0.0f;
+        out[kLanes] = counts ? distance : 1.0f;
+        out[2 * kLanes] = counts ? 1.0f / distance : 0.0f;
+        const float limit = distance * a.plan.threshold;
+        if (counts && limit < limits[o]) limits[o] = limit;
       }
-      continue;
-    }
-    const float* grad = a.grad + row * problem.out_stride;
-    const float* distance = a.distance + row * problem.out_stride;
-    for (int64_t o = 0; o < problem.num_outputs; ++o, out += 2 * kRowTile) {
-      const double size = static_cast<double>(distance[o]) * static_cast<double>(a.scale);
-      // Smaller ones are added in double precision afterwards; an output of 0 has no gradient.
-      const bool counts = size >= static_cast<double>(kSmallestDistance);
-      const double inverse = counts ? 1.0 / size : 0.0;
-      double factor = -0.0;
-      if (counts) {
-        // p - 1 = 2^k - 1 for the squares; the general slope is normalised already.
-        factor = static_cast<double>(grad[o]);
-        double power = inverse;
-        for (int j = 0; j < a.p_squarings; ++j) {
-          factor *= power;
-          power *= power;
-        }
-      }
-      out[0] = static_cast<float>(factor);
-      out[kRowTile] = static_cast<float>(inverse);
     }
   }
 }
 
 void lp_distance_backward(const BackwardArgs& a, int64_t begin, int64_t end) {
   const FlushToZero guard;
-  const Problem& problem = a.problem;
-  const int64_t rows = padded_rows(problem);
+  const Scratch scratch(a.inputs_a_task);
+  const int64_t blocks = (a.problem.num_rows + kLanes - 1) / kLanes;
   for (int64_t task = begin; task < end; ++task) {
-    float* x = a.packed_x + task * rows * kWidth;
-    float* grad_x = a.packed_grad_x + task * rows * kWidth;
-    float* w = a.packed_w + task * problem.num_outputs * kWidth;
-    float* grad_w = a.packed_grad_w + task * problem.num_outputs * kWidth;
-    const int64_t first = task * kWidth;
-    pack_columns(problem.x, problem.num_rows, problem.num_inputs, problem.x_stride, first, a.scale, x);
-    clear(x + problem.num_rows * kWidth, (rows - problem.num_rows) * kWidth);
-    pack_columns(problem.w, problem.num_outputs, problem.num_inputs, problem.num_inputs, first,
-                 a.scale, w);
-    clear(grad_x, rows * kWidth);
-    clear(grad_w, problem.num_outputs * kWidth);
-    accumulate_any(a, {x, w, grad_x, grad_w});
-    unpack_columns(grad_x, problem.num_rows, problem.num_inputs, problem.x_stride, first, a.grad_x);
-    for (int64_t i = 0; i < problem.num_outputs * kWidth; ++i) grad_w[i] = -grad_w[i];
-    unpack_columns(grad_w, problem.num_outputs, problem.num_inputs, problem.num_inputs, first,
-                   a.grad_w);
+    const int64_t first = task * a.inputs_a_task;
+    const int64_t left = a.problem.num_inputs - first;
+    const int64_t count = left < a.inputs_a_task ? left : a.inputs_a_task;
+    for (int64_t block = 0; block < blocks; ++block) add_block(a, scratch, block, first, count);
   }
 }
 

@@ -46,13 +46,14 @@ inline V log2_of(V u) {
   return fma(exponent, all(1.0f / 8388608), q * r);
 }
 
-// u[k] <- (size[k] * inverse[k])^q, for kCount vectors together: the loops over coefficients and squarings
-// run to numbers known only at run time, and are paid once for all vectors.
+// power[k] <- (size[k] / largest[k])^q for kCount vectors together: the loops over coefficients and
+// squarings run to numbers known only at run time, and are paid once for all of them.
 template <int kCount>
-inline void narrow_power(const PowerPlan& plan, const V* size, const V* inverse, V* power) {
+inline void narrow_power(const PowerPlan& plan, const V* size, const V* largest, const V* inverse,
+                         V* power) {
   V s[kCount];
-  const V one = all(1.0f);
-  for (int k = 0; k < kCount; ++k) s[k] = fms(size[k], inverse[k], one);
+  // u - 1 through the exact difference: u itself would be rounded, and the power multiplies that by q.
+  for (int k = 0; k < kCount; ++k) s[k] = (size[k] - largest[k]) * inverse[k];
   const V first = all(plan.coefficients[plan.degree]);
   const V second = all(plan.coefficients[plan.degree - 1]);
   for (int k = 0; k < kCount; ++k) power[k] = fma(first, s[k], second);
@@ -88,6 +89,16 @@ inline void wide_power(const PowerPlan& plan, const V* size, const V* inverse, V
   const V limit = all(plan.threshold);
   for (int k = 0; k < kCount; ++k) {
     power[k] = where_ge(u[k], limit, power[k] * exp2_of(exponent[k] * q));
+  }
+}
+
+template <bool kIsWide, int kCount>
+inline void raise(const PowerPlan& plan, const V* size, const V* largest, const V* inverse,
+                  V* power) {
+  if (kIsWide) {
+    wide_power<kCount>(plan, size, inverse, power);
+  } else {
+    narrow_power<kCount>(plan, size, largest, inverse, power);
   }
 }
 

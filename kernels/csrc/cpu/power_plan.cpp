@@ -2,65 +2,132 @@
 
 #include <math.h>
 
+#include <mutex>
+
 namespace supnorm {
 namespace {
 
-// Relative error of h that the rounding of u itself causes in any float32 formula, divided by four.
+constexpr int kMaxDegree = PowerPlan::kMaxDegree;
+constexpr int kPoints = 80;
+
+// Relative error of h, a quarter of what the rounding of u to float32 makes of it.
 constexpr double kTolerance = 1.5e-8;
+// Larger coefficients would cancel, and lose in float32 what the fit has gained.
+constexpr double kLargestCoefficient = 8;
 
-// (1 + s)^w = 1 + s * Q(s); Q is smooth through s = 0.
-double quotient(double s, double w) {
-  return s == 0 ? w : expm1(w * log1p(s)) / s;
-}
+// The function to fit, (1 + s)^w on [low, high], and how much each error weighs: 1 / (error allowed).
+struct Target {
+  double low, high, w, q;
+  PowerUse use;
+  bool is_relaxed;  // errors of small powers weigh less
 
-// Interpolates Q at the Chebyshev nodes of [low, high]; coefficients[1 + j] belongs to s^j.
-void fit(double low, double high, double w, int degree, double* coefficients) {
-  double node[PowerPlan::kMaxDegree], divided[PowerPlan::kMaxDegree];
-  for (int j = 0; j < degree; ++j) {
-    node[j] = (low + high) / 2 + (high - low) / 2 * cos(M_PI * (2 * j + 1) / (2.0 * degree));
-    divided[j] = quotient(node[j], w);
+  double value(double s) const { return pow(1 + s, w); }
+
+  double weight(double s) const {
+    const double strict = 1 / (value(s) * kTolerance);
+    if (!is_relaxed) return strict;
+    if (use == PowerUse::kSum) return strict * pow(1 + s, 0.7 * q);
+    const double bits = -q * log2(1 + s);
+    return strict / fmin(exp2(bits / 4), fmax(1e-4 / (q * kTolerance), 1));
   }
-  for (int step = 1; step < degree; ++step) {
-    for (int j = degree - 1; j >= step; --j) {
-      divided[j] = (divided[j] - divided[j - 1]) / (node[j] - node[j - step]);
+};
+
+// Weighted least squares for Q in (1 + s)^w = 1 + s Q(s), by Gram-Schmidt on powers of the variable z in
+// [-1, 1]; points crowd towards the ends as Chebyshev's do, which makes it nearly minimax.
+class Fit {
+ public:
+  explicit Fit(const Target& target) : target_(target) {
+    for (int k = 0; k < kPoints; ++k) {
+      z_[k] = cos(M_PI * (k + 0.5) / kPoints);
+      const double s = at(z_[k]);
+      const double weight = target.weight(s);
+      residual_[k] = (target.value(s) - 1) * weight;
+      scale_[k] = s * weight;
     }
   }
-  // Newton's form to powers of s.
-  double power[PowerPlan::kMaxDegree] = {};
-  for (int j = degree - 1; j >= 0; --j) {
-    for (int k = degree - 1; k > 0; --k) power[k] = power[k - 1] - node[j] * power[k];
-    power[0] = divided[j] - node[j] * power[0];
-  }
-  coefficients[0] = 1;
-  for (int j = 0; j < degree; ++j) coefficients[1 + j] = power[j];
-}
 
-double largest_relative_error(double low, double high, double w, int degree, const double* c) {
-  double worst = 0;
-  for (int step = 0; step <= 128; ++step) {
-    const double s = low + (high - low) * step / 128.0;
+  // Adds one to the degree of Q.
+  void extend() {
+    double column[kPoints];
+    double combination[kMaxDegree] = {};  // of powers of z
+    combination[degree_] = 1;
+    for (int k = 0; k < kPoints; ++k) column[k] = pow(z_[k], degree_) * scale_[k];
+    for (int pass = 0; pass < 2; ++pass) {  // twice, for orthogonality to the last bit
+      for (int j = 0; j < degree_; ++j) {
+        const double share = dot(column, basis_[j]);
+        for (int k = 0; k < kPoints; ++k) column[k] -= share * basis_[j][k];
+        for (int c = 0; c < kMaxDegree; ++c) combination[c] -= share * combination_[j][c];
+      }
+    }
+    const double length = sqrt(dot(column, column));
+    for (int k = 0; k < kPoints; ++k) basis_[degree_][k] = column[k] / length;
+    for (int c = 0; c < kMaxDegree; ++c) combination_[degree_][c] = combination[c] / length;
+    const double share = dot(residual_, basis_[degree_]);
+    for (int k = 0; k < kPoints; ++k) residual_[k] -= share * basis_[degree_][k];
+    for (int c = 0; c < kMaxDegree; ++c) in_z_[c] += share * combination_[degree_][c];
+    ++degree_;
+  }
+
+  // Coefficients of s^0, s^1, ... of 1 + s Q(s).
+  void coefficients(double* result) const {
+    const double slope = 2 / (target_.high - target_.low);
+    const double offset = -(target_.high + target_.low) / (target_.high - target_.low);
+    double q[kMaxDegree] = {};
+    for (int j = degree_ - 1; j >= 0; --j) {  // Horner, in polynomials: q <- q * (slope s + offset) + c
+      for (int c = kMaxDegree - 1; c > 0; --c) q[c] = q[c] * offset + q[c - 1] * slope;
+      q[0] = q[0] * offset + in_z_[j];
+    }
+    result[0] = 1;
+    for (int c = 0; c < kMaxDegree; ++c) result[c + 1] = q[c];
+  }
+
+  int degree() const { return degree_; }
+
+ private:
+  double at(double z) const {
+    return (target_.low + target_.high) / 2 + (target_.high - target_.low) / 2 * z;
+  }
+  static double dot(const double* a, const double* b) {
+    double sum = 0;
+    for (int k = 0; k < kPoints; ++k) sum += a[k] * b[k];
+    return sum;
+  }
+
+  const Target target_;
+  int degree_ = 0;
+  double z_[kPoints], scale_[kPoints], residual_[kPoints];
+  double basis_[kMaxDegree][kPoints], combination_[kMaxDegree][kMaxDegree], in_z_[kMaxDegree] = {};
+};
+
+bool is_good(const Target& target, const double* c, int degree) {
+  for (int step = 0; step <= 100; ++step) {
+    const double s = target.low + (target.high - target.low) * step / 100.0;
     double value = c[degree];
     for (int j = degree - 1; j >= 0; --j) value = value * s + c[j];
-    worst = fmax(worst, fabs(value / pow(1 + s, w) - 1));
+    if (fabs(value - target.value(s)) * target.weight(s) > 1) return false;
   }
-  return worst;
+  for (int j = 0; j <= degree; ++j) {
+    if (fabs(c[j]) > kLargestCoefficient) return false;
+  }
+  return true;
 }
 
-// Smallest degree that meets the tolerance on [low, high], or 0 if none up to the largest does.
-int fit_to_tolerance(double low, double high, double w, float* coefficients) {
-  double c[PowerPlan::kMaxDegree + 1];
-  for (int degree = 2; degree <= PowerPlan::kMaxDegree; ++degree) {
-    fit(low, high, w, degree, c);
-    if (largest_relative_error(low, high, w, degree, c) > kTolerance) continue;
-    for (int j = 0; j <= degree; ++j) coefficients[j] = static_cast<float>(c[j]);
-    return degree;
+// Sets the polynomial of the lowest degree that is good enough; false if none is.
+bool set_polynomial(const Target& target, PowerPlan* plan) {
+  Fit fit(target);
+  double c[kMaxDegree + 1];
+  while (fit.degree() < kMaxDegree) {
+    fit.extend();
+    fit.coefficients(c);
+    if (fit.degree() < 2 || !is_good(target, c, fit.degree())) continue;
+    plan->degree = fit.degree();
+    for (int j = 0; j <= fit.degree(); ++j) plan->coefficients[j] = static_cast<float>(c[j]);
+    return true;
   }
-  return 0;
+  return false;
 }
 
-}  // namespace
-
-PowerPlan plan_power(double q, double kept_bits) {
+PowerPlan make_plan(double q, double kept_bits, PowerUse use) {
   PowerPlan plan = {};
   int exponent;
   const double w = 2 * frexp(q, &exponent);  // in [1, 2)
@@ -68,12 +135,33 @@ PowerPlan plan_power(double q, double kept_bits) {
   plan.q = static_cast<float>(q);
   const double threshold = exp2(-kept_bits / q);
   plan.threshold = static_cast<float>(threshold);
-  plan.degree = fit_to_tolerance(threshold - 1, 0, w, plan.coefficients);
-  if (plan.degree == 0 || plan.degree > 9) {
+  if (!set_polynomial({threshold - 1, 0, w, q, use, true}, &plan)) {
     plan.is_wide = true;
-    plan.degree = fit_to_tolerance(M_SQRT1_2 - 1, M_SQRT2 - 1, w, plan.coefficients);
+    set_polynomial({M_SQRT1_2 - 1, M_SQRT2 - 1, w, q, use, false}, &plan);
   }
   return plan;
+}
+
+}  // namespace
+
+PowerPlan plan_power(double q, double kept_bits, PowerUse use) {
+  // A network asks for the same few plans layer after layer; making one takes some 50 us.
+  struct Entry {
+    double q, kept_bits;
+    PowerUse use;
+    PowerPlan plan;
+  };
+  constexpr int kEntries = 16;
+  static std::mutex mutex;
+  static Entry entries[kEntries];
+  static int next = 0;
+  const std::lock_guard<std::mutex> lock(mutex);
+  for (const Entry& entry : entries) {
+    if (entry.q == q && entry.kept_bits == kept_bits && entry.use == use) return entry.plan;
+  }
+  Entry& entry = entries[next++ % kEntries];
+  entry = {q, kept_bits, use, make_plan(q, kept_bits, use)};
+  return entry.plan;
 }
 
 }  // namespace supnorm

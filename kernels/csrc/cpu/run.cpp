@@ -74,6 +74,18 @@ int squarings_of(double p) {
   return 0;
 }
 
+// A dense copy in the workspace.
+const float* scaled_copy(const float* source, int64_t rows, int64_t columns, int64_t stride,
+                         float scale) {
+  float* copy = workspace().take(rows * columns);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t c = 0; c < columns; ++c) {
+      copy[row * columns + c] = source[row * stride + c] * scale;
+    }
+  }
+  return copy;
+}
+
 // Lays the operands out and calls `kernel` on all tasks.
 template <class Kernel>
 void run_forward(ForwardArgs& args, bool batch_lanes, Kernel kernel) {
@@ -90,23 +102,21 @@ void run_forward(ForwardArgs& args, bool batch_lanes, Kernel kernel) {
   const int64_t num_blocks = blocks(lane_rows, k.lanes);
   const bool copies_rows = args.scale != 1.0f;
   const int64_t packed_size = num_blocks * k.lanes * a.num_inputs;
-  workspace().reset(padded(packed_size) + (copies_rows ? padded(rows * a.num_inputs) : 0));
+  const int64_t spans_size = num_blocks * 2 * a.num_inputs;
+  workspace().reset(padded(packed_size) + padded(spans_size) +
+                    (copies_rows ? padded(rows * a.num_inputs) : 0));
   float* packed = workspace().take(packed_size);
+  float* spans = workspace().take(spans_size);
   parallel(num_blocks, static_cast<double>(packed_size), [&](int64_t begin, int64_t end) {
-    k.pack(lane_source, lane_rows, a.num_inputs, lane_stride, args.scale, packed, begin, end);
+    k.pack(lane_source, lane_rows, a.num_inputs, lane_stride, args.scale, packed, spans, begin, end);
   });
   args.batch_lanes = batch_lanes;
   args.packed = packed;
+  args.spans = spans;
   args.broadcast = row_source;
   args.broadcast_stride = row_stride;
   if (copies_rows) {
-    float* copy = workspace().take(rows * a.num_inputs);
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t i = 0; i < a.num_inputs; ++i) {
-        copy[row * a.num_inputs + i] = row_source[row * row_stride + i] * args.scale;
-      }
-    }
-    args.broadcast = copy;
+    args.broadcast = scaled_copy(row_source, rows, a.num_inputs, row_stride, args.scale);
     args.broadcast_stride = a.num_inputs;
   }
   parallel(num_blocks * blocks(rows, kTaskRows), work_of(a),
@@ -143,10 +153,6 @@ void run_plain_lp(const PlainProblem<T>& a, double p, T* out) {
 template <class T>
 void run_plain_lp_backward(const PlainProblem<T>& a, double p, const T* grad, const T* distance,
                            T* grad_x, T* grad_w) {
-  for (int64_t row = 0; row < a.num_rows && grad_x != nullptr; ++row) {
-    std::fill_n(grad_x + row * a.x_stride, a.num_inputs, T(0));
-  }
-  if (grad_w != nullptr) std::fill_n(grad_w, a.num_outputs * a.num_inputs, T(0));
   parallel(a.num_inputs, work_of(a), [&](int64_t begin, int64_t end) {
     plain_lp_distance_backward(a, p, grad, distance, grad_x, grad_w, begin, end);
   });
@@ -177,24 +183,62 @@ Range range_of(const float* distance, const Problem& a) {
   return range;
 }
 
-// Chooses scale, and squaring where every slope and factor stays in range for it.
-void plan_backward(BackwardArgs& args, float largest, const Range& distances) {
-  const int squarings = squarings_of(args.p);
-  if (squarings != 0) {
-    // Distances^(p-1) within 2^-60 .. 2^60 leave room for gradients and for slopes down to 2^-60.
-    const int top = static_cast<int>(60 / (args.p - 1));
-    const float scale = choose_scale(largest, -4, top);
-    if (distances.smallest * scale >= std::ldexp(1.0f, -top) &&
-        distances.largest * scale <= std::ldexp(1.0f, top)) {
-      args.scale = scale;
-      args.p_squarings = squarings;
-      return;
-    }
-  }
-  args.scale = choose_scale(largest, -30, 100);
-  args.p_squarings = 0;
-  constexpr double kKeptBits = 60;
-  args.plan = plan_power(args.p - 1, kKeptBits);
+// Chooses a scale for gradients by squaring alone; false where slopes or factors could leave the range.
+bool plan_squares(BackwardArgs& args, float largest, const Range& distances) {
+  args.p_squarings = squarings_of(args.p);
+  if (args.p_squarings == 0) return false;
+  // Distances^(p-1) within 2^-60 .. 2^60 leave room for gradients and for slopes down to 2^-60.
+  const int top = static_cast<int>(60 / (args.p - 1));
+  args.scale = choose_scale(largest, -4, top);
+  return distances.smallest * args.scale >= std::ldexp(1.0f, -top) &&
+         distances.largest * args.scale <= std::ldexp(1.0f, top);
+}
+
+void run_squares_backward(BackwardArgs& args) {
+  const Kernels& k = kernels();
+  const Problem& a = args.problem;
+  const int64_t row_tiles = blocks(a.num_rows, kRowTile);
+  const int64_t tasks = blocks(a.num_inputs, k.squares_lanes);
+  const int64_t x_size = tasks * k.squares_lanes * row_tiles * kRowTile;
+  const int64_t w_size = tasks * k.squares_lanes * a.num_outputs;
+  const int64_t factors_size = row_tiles * kRowTile * a.num_outputs;
+  Workspace& space = workspace();
+  space.reset(2 * padded(x_size) + 2 * padded(w_size) + padded(factors_size));
+  args.packed_x = space.take(x_size);
+  args.packed_grad_x = space.take(x_size);
+  args.packed_w = space.take(w_size);
+  args.packed_grad_w = space.take(w_size);
+  args.factors = space.take(factors_size);
+  parallel(row_tiles, static_cast<double>(factors_size) * 8, [&](int64_t begin, int64_t end) {
+    k.squares_backward_factors(args, begin, end);
+  });
+  parallel(tasks, work_of(a),
+           [&](int64_t begin, int64_t end) { k.squares_backward(args, begin, end); });
+}
+
+void run_general_backward(BackwardArgs& args) {
+  constexpr double kKeptBits = 60;      // slopes below 2^-60 of grad are dropped
+  constexpr int64_t kInputsATask = 128;  // their block of samples and its gradient fit the L2 cache
+  const Kernels& k = kernels();
+  const Problem& a = args.problem;
+  args.plan = plan_power(args.p - 1, kKeptBits, PowerUse::kSlope);
+  const int64_t num_blocks = blocks(a.num_rows, k.lanes);
+  const int64_t limits_size = num_blocks * a.num_outputs;
+  const int64_t factors_size = limits_size * 3 * k.lanes;
+  const bool copies_w = args.scale != 1.0f;
+  Workspace& space = workspace();
+  space.reset(padded(limits_size) + padded(factors_size) +
+              (copies_w ? padded(a.num_outputs * a.num_inputs) : 0));
+  args.limits = space.take(limits_size);
+  args.factors = space.take(factors_size);
+  args.scaled_w = copies_w ? scaled_copy(a.w, a.num_outputs, a.num_inputs, a.num_inputs, args.scale)
+                           : a.w;
+  args.inputs_a_task = std::min(kInputsATask, a.num_inputs);
+  parallel(num_blocks, static_cast<double>(factors_size) * 2, [&](int64_t begin, int64_t end) {
+    k.lp_distance_factors(args, begin, end);
+  });
+  parallel(blocks(a.num_inputs, args.inputs_a_task), work_of(a),
+           [&](int64_t begin, int64_t end) { k.lp_distance_backward(args, begin, end); });
 }
 
 }  // namespace
@@ -227,7 +271,7 @@ void run_lp_distance(const Problem& a, double p, float* out) {
                    ? choose_scale(largest, -6, static_cast<int>((120 - fan_in_bits) / p))
                    : choose_scale(largest, -30, 100);
   // All terms left out together are below 2^-26 of the sum.
-  args.plan = plan_power(p, 26 + fan_in_bits);
+  args.plan = plan_power(p, 26 + fan_in_bits, PowerUse::kSum);
   args.out = out;
   run_forward(args, prefers_batch_lanes(a), kernels().lp_distance);
 }
@@ -242,7 +286,6 @@ void run_lp_distance_backward(const Problem& a, double p, const float* grad, con
   if (is_empty(a) || !std::isfinite(largest)) {
     return run_plain_lp_backward(plain(a), p, grad, distance, grad_x, grad_w);
   }
-  const Kernels& k = kernels();
   const Range distances = range_of(distance, a);
   BackwardArgs args = {};
   args.problem = a;
@@ -251,25 +294,9 @@ void run_lp_distance_backward(const Problem& a, double p, const float* grad, con
   args.distance = distance;
   args.grad_x = grad_x;
   args.grad_w = grad_w;
-  plan_backward(args, largest, distances);
-
-  const int64_t row_tiles = blocks(a.num_rows, k.row_tile);
-  const int64_t tasks = blocks(a.num_inputs, k.backward_lanes);
-  const int64_t x_size = tasks * k.backward_lanes * row_tiles * k.row_tile;
-  const int64_t w_size = tasks * k.backward_lanes * a.num_outputs;
-  const int64_t factors_size = row_tiles * k.row_tile * 2 * a.num_outputs;
-  Workspace& space = workspace();
-  space.reset(2 * padded(x_size) + 2 * padded(w_size) + padded(factors_size));
-  args.packed_x = space.take(x_size);
-  args.packed_grad_x = space.take(x_size);
-  args.packed_w = space.take(w_size);
-  args.packed_grad_w = space.take(w_size);
-  args.factors = space.take(factors_size);
-  parallel(row_tiles, static_cast<double>(factors_size) * 8, [&](int64_t begin, int64_t end) {
-    k.lp_distance_factors(args, begin, end);
-  });
-  parallel(tasks, work_of(a),
-           [&](int64_t begin, int64_t end) { k.lp_distance_backward(args, begin, end); });
+  if (plan_squares(args, largest, distances)) return run_squares_backward(args);
+  args.scale = choose_scale(largest, -30, 100);
+  run_general_backward(args);
   const float limit = kSmallestDistance / args.scale;
   if (distances.smallest < limit) {
     plain_lp_distance_backward_below(plain(a), p, limit, grad, distance, grad_x, grad_w);

@@ -8,7 +8,7 @@ namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-constexpr int kVectors = 2;  // of a tile, along the lanes
+constexpr int kVectors = 4;  // of a tile, along the lanes
 constexpr int kLanes = kVectors * kWidth;
 
 struct Rows {
@@ -40,39 +40,58 @@ struct TilePlace {
   int num_lanes, num_rows;
 };
 
-// Calls tile(packed block, row indices, place) for every tile of tasks [begin, end). kRows row indices
-// are given always: past the end the last row is repeated, and its results are not to be stored.
-template <int kRows, class Tile>
-inline void for_each_tile(const ForwardArgs& a, int64_t begin, int64_t end, const Tile& tile) {
-  const int64_t lane_rows = num_lane_rows(a);
+// A task: some broadcast rows against one block of lanes.
+struct Task {
+  int64_t block, first_row, last_row;
+};
+
+inline Task task_at(const ForwardArgs& a, int64_t index) {
   const int64_t count = broadcast_rows(a).count;
   const int64_t tasks_a_block = (count + kTaskRows - 1) / kTaskRows;
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t block = task / tasks_a_block;
-    const int64_t first = task % tasks_a_block * kTaskRows;
-    const int64_t last = first + kTaskRows < count ? first + kTaskRows : count;
-    const int64_t lanes_left = lane_rows - block * kLanes;
-    for (int64_t row = first; row < last; row += kRows) {
-      int64_t rows[kRows];
-      for (int r = 0; r < kRows; ++r) rows[r] = row + r < last ? row + r : last - 1;
-      const TilePlace place = {block * kLanes, row,
-                               static_cast<int>(lanes_left < kLanes ? lanes_left : kLanes),
-                               static_cast<int>(last - row < kRows ? last - row : kRows)};
-      tile(a.packed + block * kLanes * a.problem.num_inputs, rows, place);
-    }
+  const int64_t first = index % tasks_a_block * kTaskRows;
+  return {index / tasks_a_block, first, first + kTaskRows < count ? first + kTaskRows : count};
+}
+
+// Calls tile(row indices, place) for every tile of a task. kRows row indices are given always: past the
+// end the last row is repeated, and its results are not to be stored.
+template <int kRows, class Tile>
+inline void for_each_tile(const ForwardArgs& a, const Task& task, const Tile& tile) {
+  const int64_t lanes_left = num_lane_rows(a) - task.block * kLanes;
+  for (int64_t row = task.first_row; row < task.last_row; row += kRows) {
+    const int64_t rows_left = task.last_row - row;
+    int64_t rows[kRows];
+    for (int r = 0; r < kRows; ++r) rows[r] = r < rows_left ? row + r : task.last_row - 1;
+    tile(rows, TilePlace{task.block * kLanes, row,
+                         static_cast<int>(lanes_left < kLanes ? lanes_left : kLanes),
+                         static_cast<int>(rows_left < kRows ? rows_left : kRows)});
   }
 }
 
+// Sample and output of (lane row, broadcast row).
+struct Pair {
+  int64_t sample, output;
+};
+
+inline Pair pair_at(const ForwardArgs& a, const TilePlace& place, int lane, int r) {
+  const int64_t lane_row = place.lane_begin + lane, row = place.row_begin + r;
+  return a.batch_lanes ? Pair{lane_row, row} : Pair{row, lane_row};
+}
+
 // Stores result[r][lane] of a tile.
-template <class T>
-inline void store_tile(const ForwardArgs& a, const TilePlace& place, const float* result, T* out) {
+inline void store_tile(const ForwardArgs& a, const TilePlace& place, const float* result,
+                       float* out) {
   const OutStrides strides = out_strides(a);
   for (int lane = 0; lane < place.num_lanes; ++lane) {
-    T* target = out + (place.lane_begin + lane) * strides.lane + place.row_begin * strides.row;
-    for (int r = 0; r < place.num_rows; ++r) {
-      target[r * strides.row] = static_cast<T>(result[r * kLanes + lane]);
-    }
+    float* target = out + (place.lane_begin + lane) * strides.lane + place.row_begin * strides.row;
+    for (int r = 0; r < place.num_rows; ++r) target[r * strides.row] = result[r * kLanes + lane];
   }
+}
+
+// The same for integers whose bits the floats carry.
+inline void store_tile_bits(const ForwardArgs& a, const TilePlace& place, const float* result,
+                            int32_t* out) {
+  static_assert(sizeof(float) == sizeof(int32_t), "an index takes the place of a float");
+  store_tile(a, place, result, reinterpret_cast<float*>(out));
 }
 
 }  // namespace

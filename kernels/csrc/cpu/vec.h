@@ -53,6 +53,16 @@ inline I sub_int(I a, I b) { return _mm512_sub_epi32(a, b); }
 inline I and_int(I a, I b) { return _mm512_and_si512(a, b); }
 inline I shift_left_23(I a) { return _mm512_slli_epi32(a, 23); }
 inline V to_float(I a) { return _mm512_cvtepi32_ps(a); }
+// Appends first + k, for every lane k with a >= b, to the list, ascending; may write kWidth entries.
+inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
+  const __mmask16 mask = _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+  const I lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const I index = add_int(lane, all_int(first));
+  _mm512_storeu_si512(end, _mm512_maskz_compress_epi32(mask, index));
+  return end + __builtin_popcount(mask);
+}
+inline float sum_lanes(V v) { return _mm512_reduce_add_ps(v); }
+inline float smallest_lane(V v) { return _mm512_reduce_min_ps(v); }
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
@@ -88,6 +98,21 @@ inline I sub_int(I a, I b) { return _mm256_sub_epi32(a, b); }
 inline I and_int(I a, I b) { return _mm256_and_si256(a, b); }
 inline I shift_left_23(I a) { return _mm256_slli_epi32(a, 23); }
 inline V to_float(I a) { return _mm256_cvtepi32_ps(a); }
+inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
+  unsigned mask = static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
+  for (; mask != 0; mask &= mask - 1) *end++ = first + __builtin_ctz(mask);
+  return end;
+}
+inline float sum_lanes(V v) {
+  __m128 part = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  part = _mm_add_ps(part, _mm_movehl_ps(part, part));
+  return _mm_cvtss_f32(_mm_add_ss(part, _mm_movehdup_ps(part)));
+}
+inline float smallest_lane(V v) {
+  __m128 part = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  part = _mm_min_ps(part, _mm_movehl_ps(part, part));
+  return _mm_cvtss_f32(_mm_min_ss(part, _mm_movehdup_ps(part)));
+}
 
 #else  // GCC and Clang turn these into what the processor has: SSE2, NEON, ...
 
@@ -133,16 +158,21 @@ inline I sub_int(I a, I b) { return a - b; }
 inline I and_int(I a, I b) { return a & b; }
 inline I shift_left_23(I a) { return a << 23; }
 inline V to_float(I a) { return __builtin_convertvector(a, V); }
+inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
+  for (int i = 0; i < kWidth; ++i) {
+    *end = first + i;
+    end += a[i] >= b[i];
+  }
+  return end;
+}
+inline float sum_lanes(V v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+inline float smallest_lane(V v) {
+  const float a = v[0] < v[1] ? v[0] : v[1], b = v[2] < v[3] ? v[2] : v[3];
+  return a < b ? a : b;
+}
 
 #endif
 
-inline float smallest_lane(V v) {
-  float lane[kWidth], result;
-  store(lane, v);
-  result = lane[0];
-  for (int i = 1; i < kWidth; ++i) result = lane[i] < result ? lane[i] : result;
-  return result;
-}
 inline float largest_lane(V v) { return -smallest_lane(all(0.0f) - v); }
 
 // While one lives, results too small for a normal float become 0: gradual underflow costs a hundred
