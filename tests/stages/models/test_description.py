@@ -46,7 +46,7 @@ def test_shapes_are_those_of_the_network(folder: Path) -> None:
 
 def test_a_damaged_weights_file_is_named(folder: Path) -> None:
     (folder / WEIGHTS_NAME).write_bytes(b"no tensors")
-    with pytest.raises(StageError, match="network.safetensors"):
+    with pytest.raises(StageError, match=r"network\.safetensors"):
         read_tensor_shapes(folder)
 
 
