@@ -83,9 +83,9 @@ def _unknown(root: type[BaseModel], models: list[type[BaseModel]], path: KeyPath
     everywhere = [there for there in _all_paths(root) if there != path]
     near_name = nearest(name, here) or nearest(name, {str(there[-1]) for there in everywhere})
     for wanted in (name, near_name):
-        places = [dotted(there) for there in everywhere if there[-1] == wanted]
+        places = [f'"{dotted(there)}"' for there in everywhere if there[-1] == wanted]
         if places and wanted not in here:
-            return f'no such setting here; did you mean "{places[0]}"?'
+            return f"no such setting here; did you mean {' or '.join(dict.fromkeys(places))}?"
     return f"no such setting; {did_you_mean(name, here) or 'this group has none'}"
 
 

@@ -62,7 +62,8 @@ def _misfit(
 ) -> str:
     if source not in wiring:
         others = [other for other in wiring if other != stage]
-        return f"no stage is called {shown(source)}; {did_you_mean(source, others)}"
+        advice = did_you_mean(source, others) or "the spec has no other stage"
+        return f"no stage is called {shown(source)}; {advice}"
     declared = inputs.get(stage)
     fit = declared.kinds_that_fit(name) if declared and name in declared.model_fields else None
     if fit is None or source not in kinds or kinds[source] in fit:

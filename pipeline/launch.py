@@ -80,7 +80,7 @@ def run_ranks(working_dir: Path, num_ranks: int, stop: StopSignals, lock_descrip
     finally:
         for process in processes:
             _kill(process)
-        _show_cursor()
+        _clear_progress()
 
 
 def rank_environment(rank: int, num_ranks: int, port: int) -> dict[str, str]:
@@ -152,10 +152,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _show_cursor() -> None:
-    """A progress bar hides the cursor; a rank that was killed cannot show it again."""
+def _clear_progress() -> None:
+    """A progress bar hides the cursor and leaves its line open; a killed rank cannot tidy up."""
     if sys.stdout.isatty():
-        sys.stdout.write("\x1b[?25h")
+        sys.stdout.write("\r\x1b[K\x1b[?25h")
         sys.stdout.flush()
 
 

@@ -12,6 +12,7 @@ QUIET_INTERVAL_S = 60.0
 """Between two lines where output is no terminal."""
 REDRAW_INTERVAL_S = 0.1
 """Between two looks at the clock for the live bar; steps can be far shorter."""
+BAR_WIDTH = 16
 WINDOW_S = 30.0
 """The rate shown is that of this last while: a step whose pace changes is judged as it is now."""
 
@@ -79,7 +80,7 @@ class Progress:
 
     def _pace(self, now: float) -> str:
         rate = self._rate(now)
-        left = f", {duration_text((self.total - self._done) / rate)} left" if rate > 0 else ""
+        left = f", {_left_text((self.total - self._done) / rate)} left" if rate > 0 else ""
         return f"{_rate_text(rate)} {self.unit}/s{left}"
 
     def _line(self, now: float) -> str:
@@ -97,9 +98,10 @@ class Progress:
         return f"{self.title}: {self._done:,}/{self.total:,} {self.unit}"
 
     def _draw(self, now: float) -> None:
-        self._bar.update(
-            self._task, completed=self._done, pace=self._pace(now), note=self._note, refresh=True
-        )
+        pace = f"{self._done:,}/{self.total:,} {self.unit}, {self._pace(now)}"
+        room = self._bar.console.width - len(self.title) - BAR_WIDTH - len(pace) - 4
+        note = self._note if len(self._note) <= room else self._note[: max(0, room - 1)] + "…"
+        self._bar.update(self._task, completed=self._done, pace=pace, note=note, refresh=True)
 
 
 def track(title: str, total: int, unit: str, is_shown: bool = True) -> Progress:
@@ -114,6 +116,11 @@ def track(title: str, total: int, unit: str, is_shown: bool = True) -> Progress:
     return Progress(title, total, unit, is_shown)
 
 
+def _left_text(seconds: float) -> str:
+    """An estimate: no fractions of a second."""
+    return f"{seconds:.0f} s" if seconds < 59.5 else duration_text(seconds)
+
+
 def _rate_text(rate: float) -> str:
     """Three figures or more, never in powers of ten: `0.0123`, `4.56`, `123`, `98,765`."""
     if rate >= 100:
@@ -123,20 +130,21 @@ def _rate_text(rate: float) -> str:
 
 
 def _live_bar() -> Any:
-    from rich.progress import (  # noqa: PLC0415  rich costs 60 ms that `check` need not pay
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-    )
+    # rich costs 60 ms that `check` need not pay
+    from rich.progress import BarColumn, TextColumn  # noqa: PLC0415
     from rich.progress import Progress as RichProgress  # noqa: PLC0415
+    from rich.table import Column  # noqa: PLC0415
+
+    def words(field: str, style: str = "none") -> TextColumn:
+        whole = Column(no_wrap=True)
+        return TextColumn(f"{{task.{field}}}", style, markup=False, table_column=whole)
 
     # The bar gives way to a plain last line, which stays on the screen and in a log.
     return RichProgress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}", markup=False),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        words("description"),
+        BarColumn(BAR_WIDTH),
+        words("fields[pace]"),
+        words("fields[note]", "dim"),
         transient=True,
         auto_refresh=False,
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import ExactFraction, StageSettings
+from pipeline.settings import ExactFraction, Kinds, StageSettings
 from pipeline.settings import Inputs as StageInputs
 from pipeline.settings import Settings as SettingsGroup
 from stages.data.config import AugmentSettings
@@ -15,7 +15,7 @@ from stages.models.config import HybridSettings, NetworkSettings
 class Inputs(StageInputs):
     """What training reads."""
 
-    data: str
+    data: Annotated[str, Kinds("shard")]
     """A shard stage with the splits `train` and `validation`."""
 
 

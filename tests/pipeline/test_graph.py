@@ -36,7 +36,7 @@ def test_two_circles_are_both_named(desk):
 def test_an_input_that_names_no_stage_is_named_even_beside_other_mistakes(desk):
     mistakes = desk.mistakes("name: t\nstages:\n  join: {inputs: {data: mak}, separator: 3}\n")
     assert mistakes == [
-        'x.yaml:3: stages.join.inputs.data: no stage is called "mak"; ',
+        'x.yaml:3: stages.join.inputs.data: no stage is called "mak"; the spec has no other stage',
         "x.yaml:3: stages.join.separator: 3 is given; must be text",
     ]
 
