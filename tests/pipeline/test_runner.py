@@ -91,6 +91,15 @@ def test_a_working_folder_of_other_work_is_removed(desk):
     assert (desk.run_dir / ".act.partial" / "marks.txt").read_text() == "x"
 
 
+def test_a_working_folder_made_from_other_inputs_is_removed(desk):
+    desk.write(
+        "name: toy\nstages:\n  make: {text: a}\n  act: {what: resume, inputs: {data: make}}\n"
+    )
+    assert desk.command("run", "x.yaml").returncode == 3
+    assert desk.command("run", "x.yaml", "--set", "stages.make.text=b").returncode == 3
+    assert (desk.run_dir / ".act.partial" / "marks.txt").read_text() == "x"
+
+
 def test_force_begins_anew_and_the_advice_to_go_on_does_not(desk):
     desk.act("resume")
     failed = desk.act("resume", "--force")
