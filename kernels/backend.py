@@ -8,6 +8,7 @@ variable ``SUPNORM_KERNELS`` chooses others than the best: ``avx512``, ``avx2``,
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels import compiler, schema
+from kernels import compiler
 
 CHOICE_VARIABLE = "SUPNORM_KERNELS"
 COMPILED = ("avx512", "avx2", "portable")
@@ -59,30 +60,37 @@ def cpu_kernels(name: str) -> Iterator[None]:
 
 def available_cpu_kernels() -> tuple[str, ...]:
     """Return the names that `cpu_kernels` accepts here, the fastest first."""
-    before = _cpu_kernels()
-    if _library is None:
+    library = load_cpu_kernels()
+    if library is None:
         return ()
-    names = tuple(name for name in COMPILED if _library.supnorm_use_kernels(name.encode()))
+    before = _cpu_kernels()
+    names = tuple(name for name in COMPILED if library.supnorm_use_kernels(name.encode()))
     _choose(before)
     return names
 
 
 def _cpu_kernels() -> str:
-    if _library is None:
+    library = load_cpu_kernels()
+    if library is None:
         return "reference"
-    name: bytes = _library.supnorm_kernels_in_use()
+    name: bytes = library.supnorm_kernels_in_use()
     return name.decode()
 
 
 def _choose(name: str) -> None:
-    if _library is None or not _library.supnorm_use_kernels(name.encode()):
-        raise ValueError(
-            f"CPU kernels {name!r} are not to be had on this machine; "
-            f"it has {', '.join((*available_cpu_kernels(), 'reference'))}."
-        )
+    library = load_cpu_kernels()
+    if library is None or not library.supnorm_use_kernels(name.encode()):
+        names = ", ".join((*available_cpu_kernels(), "reference"))
+        raise ValueError(f"CPU kernels {name!r} are not to be had on this machine; it has {names}.")
 
 
-def _load() -> ctypes.CDLL | None:
+@functools.cache
+def load_cpu_kernels() -> ctypes.CDLL | None:
+    """Load the compiled kernels, once; without them the reference serves, with one loud line.
+
+    Returns:
+        The shared library, or None where there is none.
+    """
     choice = os.environ.get(CHOICE_VARIABLE, "")
     if choice == "reference":
         return None
@@ -103,7 +111,3 @@ def _load() -> ctypes.CDLL | None:
 
 def _say(message: str) -> None:
     print(f"kernels: {message}", file=sys.stderr, flush=True)
-
-
-schema.define_operators()
-_library = _load()

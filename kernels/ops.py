@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 from kernels import schema
+from kernels.backend import load_cpu_kernels
 
 __all__ = ["linf_argmax", "linf_distance", "linf_distance_bounds", "lp_distance"]
 
 SMALLEST_P = 2.0
 LARGEST_P = 1000.0
 
+schema.define_operators()
+load_cpu_kernels()
 _ops = schema.OPERATORS
 
 
