@@ -54,20 +54,6 @@ def predicted_classes(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.where(margin(logits, labels) > 0, labels, others)
 
 
-def certified_by_margin(margins: Tensor, eps_input: float, slack: float) -> Tensor:
-    """Which images are proved right in the whole ball: margin - slack > 2 eps_input, strictly.
-
-    Args:
-        margins: float64 (B,), from `margin`.
-        eps_input: radius in input units, rounded up (`Normalisation.eps_input`).
-        slack: from `float_slack` of the same network.
-
-    Returns:
-        bool (B,); False for NaN and infinite margins.
-    """
-    return _lead(margins, slack) > 2 * eps_input
-
-
 def margin_radius(margins: Tensor, slack: float, std: float) -> Tensor:
     """Radius up to which the margin proves the label: (margin - slack) * std / 2, rounded down.
 

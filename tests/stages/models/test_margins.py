@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.models.margins import (
-    certified_by_margin,
     feature_error,
     float_slack,
     is_certified,
@@ -164,14 +163,12 @@ def test_margin_is_rounded_down():
     std=st.floats(0.05, 2.0),
     eps=st.fractions(Fraction(1, 10000), 1),
 )
-def test_radius_and_margin_never_certify_beyond_the_exact_rule(value, slack, std, eps):
+def test_a_radius_never_certifies_beyond_the_exact_rule(value, slack, std, eps):
     exact = (Fraction(value) - Fraction(slack)) * Fraction(std) / 2
     margins = torch.tensor([value], dtype=torch.float64)
     radius = margin_radius(margins, slack, std)
     assert Fraction(radius.item()) <= max(exact, Fraction(0))
     assert is_certified(radius, eps).item() == (eps < Fraction(radius.item()))
-    eps_input = Normalisation((0.0,), std).eps_input(eps)
-    assert not certified_by_margin(margins, eps_input, slack).item() or eps < exact
 
 
 def test_radius_loses_next_to_nothing():
@@ -180,27 +177,27 @@ def test_radius_loses_next_to_nothing():
 
 
 def test_equality_does_not_certify():
-    eps = Fraction(1, 4)
     radius = torch.tensor([0.25, math.nextafter(0.25, 1)], dtype=torch.float64)
-    assert is_certified(radius, eps).tolist() == [False, True]
-    assert not certified_by_margin(torch.tensor([0.5], dtype=torch.float64), 0.25, 0.0).item()
-    just_above = torch.tensor([0.5 + 1e-12], dtype=torch.float64)
-    assert certified_by_margin(just_above, 0.25, 0.0).item()
+    assert is_certified(radius, Fraction(1, 4)).tolist() == [False, True]
+    of_margin = margin_radius(torch.tensor([0.5], dtype=torch.float64), 0.0, 1.0)
+    assert not is_certified(of_margin, Fraction(1, 4)).item()
 
 
 def test_what_is_not_a_number_never_certifies():
     margins = torch.tensor([math.nan, math.inf, -math.inf, -1.0, 0.0], dtype=torch.float64)
     assert margin_radius(margins, 0.0, 1.0).tolist() == [0.0] * 5
-    assert not certified_by_margin(margins, 1e-9, 0.0).any()
     logits = torch.tensor([[math.nan, 1.0], [5.0, math.nan], [5.0, -math.inf]])
     found = margin(logits, torch.tensor([0, 0, 0]))
-    assert not certified_by_margin(found, 1e-9, 0.0).any()
+    assert not is_certified(margin_radius(found, 0.0, 1.0), Fraction(0)).any()
 
 
 def test_the_slack_is_taken_off():
     margins = torch.tensor([0.5 + 1e-6], dtype=torch.float64)
-    assert certified_by_margin(margins, 0.25, 0.0).item()
-    assert not certified_by_margin(margins, 0.25, 2e-6).item()
+    found = [
+        is_certified(margin_radius(margins, slack, 1.0), Fraction(1, 4)).item()
+        for slack in (0.0, 2e-6)
+    ]
+    assert found == [True, False]
 
 
 @given(st.fractions(0, 1))
