@@ -195,7 +195,7 @@ def _working_dtype(x: Tensor) -> torch.dtype:
 
 
 def _check_p(p: float) -> None:
-    if math.isinf(p) and p > 0:
+    if p == math.inf:
         raise ValueError("lp_distance: p is infinite; use linf_distance.")
     if not SMALLEST_P <= p <= LARGEST_P:
         raise ValueError(

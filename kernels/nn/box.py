@@ -35,4 +35,4 @@ class Box(NamedTuple):
 
     def clamp(self, smallest: Tensor | float, largest: Tensor | float) -> Box:
         """Return the part of the box inside ``[smallest, largest]`` (say, the valid pixels)."""
-        return Box(*(end.clamp(min=smallest, max=largest) for end in self))  # type: ignore[arg-type]
+        return Box(*(end.clamp(min=smallest).clamp(max=largest) for end in self))

@@ -53,7 +53,7 @@ class DistanceLinear(nn.Module):
         Returns:
             Distances, (B, num_outputs).
         """
-        if math.isinf(p) and p > 0:
+        if p == math.inf:
             return ops.linf_distance(x, self.weight)
         return ops.lp_distance(x, self.weight, p)
 

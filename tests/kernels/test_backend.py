@@ -1,0 +1,88 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import kernels
+from kernels import compiler
+from kernels.backend import available_cpu_kernels, cpu_kernels
+
+PROGRAM = """
+import torch, kernels
+x, weight = torch.eye(3), torch.zeros(2, 3)
+print(kernels.backend().cpu, kernels.linf_distance(x, weight).sum().item())
+"""
+
+
+def run_program(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.mark.skipif(not available_cpu_kernels(), reason="the kernels are not compiled here")
+def test_the_best_available_kernels_are_in_use() -> None:
+    assert kernels.backend().cpu == available_cpu_kernels()[0]
+    assert "portable" in available_cpu_kernels()
+
+
+def test_chosen_kernels_are_in_use_until_the_end_of_the_block() -> None:
+    before = kernels.backend()
+    for name in available_cpu_kernels():
+        with cpu_kernels(name):
+            assert kernels.backend().cpu == name
+    assert kernels.backend() == before
+
+
+def test_unknown_kernels_are_refused_with_the_names_of_the_known() -> None:
+    with pytest.raises(ValueError, match="'avx1024' are not to be had"), cpu_kernels("avx1024"):
+        pass
+
+
+def test_the_environment_chooses_the_kernels() -> None:
+    assert run_program(SUPNORM_KERNELS="reference").stdout == "reference 6.0\n"
+
+
+def test_without_a_compiler_the_reference_serves_and_says_so_once(tmp_path: Path) -> None:
+    result = run_program(CXX="", PATH=str(tmp_path))
+    assert result.stdout == "reference 6.0\n"
+    assert len(result.stderr.splitlines()) == 1
+    assert "no C++ compiler found; install g++" in result.stderr
+
+
+def test_a_compiler_that_fails_is_reported_with_its_output(tmp_path: Path) -> None:
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\necho no space left >&2\nexit 1\n")
+    broken.chmod(0o755)
+    with pytest.raises(compiler.BuildError, match="no space left"):
+        compiler.build(compiler.Toolchain(str(broken)))
+
+
+def test_flags_and_compiler_are_part_of_the_librarys_name(tmp_path: Path) -> None:
+    other = tmp_path / "c++"
+    other.write_text("#!/bin/sh\necho another compiler\n")
+    other.chmod(0o755)
+    names = {
+        compiler.library_path(toolchain)
+        for toolchain in (
+            compiler.Toolchain(str(other)),
+            compiler.Toolchain(str(other), ("-g",)),
+            compiler.Toolchain("/bin/true"),
+        )
+    }
+    assert len(names) == 3
+
+
+@pytest.mark.skipif(not available_cpu_kernels(), reason="the kernels are not compiled here")
+def test_threads_are_those_of_torch() -> None:
+    """A second OpenMP runtime would mean a second pool of threads, fighting for the same cores."""
+    kernels.linf_distance(torch.randn(200, 300), torch.randn(200, 300))
+    loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    assert len([path for path in loaded if "libgomp" in path or "libomp" in path]) <= 1
