@@ -52,29 +52,37 @@ class Attack:
         Args:
             batch: images on the network's device.
             is_right: bool (B,); the others are left alone.
-            is_certified: bool (B,): these get the first `certified_tries` tries only.
+            is_certified: bool (B,): these get the first `certified_steps` of the first try only.
 
         Returns:
             float64 (B,): infinity where nothing was tried; not above 0 means broken.
         """
         worst = torch.full(is_right.shape, torch.inf, dtype=torch.float64, device=is_right.device)
-        for number, attempt in enumerate(tries(self.settings)):
-            is_due = ~is_certified | (number < self.settings.certified_tries)
-            rows = (is_right & is_due & (worst > 0)).nonzero()[:, 0]
-            if len(rows):
-                part = Batch(batch.indices[rows], batch.images[rows], batch.labels[rows])
-                worst[rows] = torch.fmin(worst[rows], self._descend(part, attempt))
+        attempts = tries(self.settings)
+        self._try(batch, is_certified, attempts[0], self.settings.certified_steps, worst)
+        for attempt in attempts:
+            standing = is_right & ~is_certified & (worst > 0)
+            self._try(batch, standing, attempt, self.settings.steps, worst)
         return worst
 
-    def _descend(self, batch: Batch, attempt: Try) -> Tensor:
+    def _try(
+        self, batch: Batch, is_due: Tensor, attempt: Try, num_steps: int, worst: Tensor
+    ) -> None:
+        """Descend on some images of a batch and lower their `worst` in place."""
+        rows = is_due.nonzero()[:, 0]
+        if len(rows):
+            part = Batch(batch.indices[rows], batch.images[rows], batch.labels[rows])
+            worst[rows] = torch.minimum(worst[rows], self._descend(part, attempt, num_steps))
+
+    def _descend(self, batch: Batch, attempt: Try, num_steps: int) -> Tensor:
         """One try: the smallest margin on the way, -infinity where one was not a number."""
         ball = self.ball.around(batch.images)
         x, labels = self._start(batch, ball, attempt.restart), batch.labels
         worst = torch.full(labels.shape, torch.inf, dtype=torch.float64, device=labels.device)
         rows = torch.arange(len(labels), device=labels.device)
-        # A step as long as the ball is wide crosses it in 8; the clamp below projects exactly.
+        # Four steps lead from the image to the edge of the ball; the clamp projects exactly.
         stride = self.normalisation.eps_input(self.ball.eps) / 4
-        for _ in range(self.settings.steps):
+        for _ in range(num_steps):
             uphill = self._gradient(x, labels, attempt).sign().nan_to_num(nan=0.0)
             x = torch.clamp(x + stride * uphill, ball.lower, ball.upper)
             margins = margin(self.prover.logits(x), labels).nan_to_num(nan=-torch.inf)
@@ -121,7 +129,7 @@ def _negative_margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    # A sum: a mean would scale an image's gradient by the number of its neighbours.
+    # A sum: in a mean an image's gradient would depend on how many share its batch.
     return cross_entropy(logits, labels, reduction="sum")
 
 

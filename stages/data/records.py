@@ -6,8 +6,9 @@
 import csv
 import io
 import os
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Self
@@ -206,7 +207,7 @@ def summarise(
         certified_accuracy=num_certified / num_images,
         certified_method=certified_method,
         seconds=sum(record.seconds for record in records),
-        eps_grid=tuple(_grid_point(records, grid_eps) for grid_eps in sorted(set(eps_grid))),
+        eps_grid=tuple(_grid_points(records, eps_grid)),
     )
 
 
@@ -247,11 +248,13 @@ def _parse(path: Path, line: int, row: list[str]) -> Record:
         raise StageError(f"{path}:{line}: {faults}") from None
 
 
-def _grid_point(records: Sequence[Record], eps: Fraction) -> GridPoint:
-    num_certified = sum(record.is_certified_at(eps) for record in records)
-    return GridPoint(
-        eps=eps, num_certified=num_certified, certified_accuracy=num_certified / len(records)
-    )
+def _grid_points(records: Sequence[Record], eps_grid: Iterable[Fraction]) -> Iterator[GridPoint]:
+    radii = sorted(Fraction(record.radius) for record in records)
+    for eps in sorted(set(eps_grid)):
+        num_certified = len(radii) - bisect_right(radii, eps)
+        yield GridPoint(
+            eps=eps, num_certified=num_certified, certified_accuracy=num_certified / len(radii)
+        )
 
 
 def _first(keys: Sequence[str], shown: int = 3) -> str:

@@ -45,7 +45,7 @@ def settings_for(**changes):
         "inputs": {"data": "shard", "network": "train"},
         "eps": "1/10",
         "batch_size": 16,
-        "attack": {"steps": 5, "p": [8, "inf"], "certified_tries": 4},
+        "attack": {"steps": 5, "p": [8, "inf"]},
     }
     return Settings.model_validate(fields | changes)
 
