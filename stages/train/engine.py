@@ -51,6 +51,11 @@ def join_ranks(ranks: Ranks) -> torch.device:
     return device
 
 
+def wait_for_ranks() -> None:
+    """Return once every rank has come here: none leaves while another still needs it."""
+    dist.barrier()
+
+
 class Engine:
     """An objective under training: one `step` is one global batch over all ranks.
 
@@ -68,7 +73,8 @@ class Engine:
         self, objective: Objective, settings: OptimiserSettings, global_batch: int, ranks: Ranks
     ) -> None:
         self._decay = settings.decay
-        self.objective = objective.to(join_ranks(ranks))
+        self.device = join_ranks(ranks)
+        self.objective = objective.to(self.device)
         self._optimiser = _adam(self.objective, settings)
         self._engine = _start_deepspeed(self.objective, self._optimiser, global_batch, ranks)
 

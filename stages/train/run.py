@@ -13,7 +13,7 @@ from stages.models.networks import DistanceNetwork, build_network
 from stages.train.checkpoint import Checkpoint, keep_newest_only, load_newest, save_checkpoint
 from stages.train.config import Settings
 from stages.train.data import TrainingData, open_data
-from stages.train.engine import Engine, join_ranks
+from stages.train.engine import Engine, join_ranks, wait_for_ranks
 from stages.train.journal import Journal
 from stages.train.losses import Objective
 from stages.train.schedules import Schedule
@@ -54,6 +54,7 @@ def run(context: Context, settings: Settings) -> None:
     if context.ranks.is_first:
         _save_network(parts)
         keep_newest_only(context.output_dir)
+    wait_for_ranks()
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def _train(parts: _Parts, first_step: int) -> None:
     parts.network.train()
     with parts.context.track("training", schedule.num_steps, "steps") as progress:
         progress.start_at(first_step)
-        for step, epoch, batch in _steps(parts.data.batches, first_step, schedule.num_steps):
+        steps = _steps(parts.data.batches, first_step, schedule.num_steps, parts.engine.device)
+        for step, epoch, batch in steps:
             moment = schedule.at(step)
             images = augment(batch.images, batch.indices, settings.seed, epoch, settings.augment)
             inputs = parts.data.normalisation.apply(images)
@@ -115,14 +117,14 @@ def _validate(parts: _Parts, num_done: int) -> None:
 
 
 def _steps(
-    batches: TrainBatches, first_step: int, num_steps: int
+    batches: TrainBatches, first_step: int, num_steps: int, device: torch.device
 ) -> Iterator[tuple[int, int, Batch]]:
-    """Step, epoch and batch of every step from `first_step` on."""
+    """Step, epoch and batch, on the device, of every step from `first_step` on."""
     step = first_step
     while step < num_steps:
         epoch, start = divmod(step, batches.steps_per_epoch)
         for batch in batches.epoch(epoch, start):
-            yield step, epoch, batch
+            yield step, epoch, batch.to(device)
             step += 1
 
 

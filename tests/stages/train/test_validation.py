@@ -1,0 +1,76 @@
+from fractions import Fraction
+from functools import partial
+
+import pytest
+import torch
+
+from pipeline.ranks import Ranks
+from stages.data.batches import in_order
+from stages.data.resident import ImageSet
+from stages.models.networks import build_network
+from stages.models.normalisation import Normalisation
+from stages.train.engine import join_ranks
+from stages.train.validation import at_infinity, evaluate
+
+NORMALISATION = Normalisation((0.5,), 0.25)
+HYBRID = {"kind": "hybrid", "width": 16, "depth": 2, "hidden": 8}
+
+
+@pytest.fixture(autouse=True)
+def lone_rank() -> None:
+    join_ranks(Ranks())
+
+
+def images(num: int) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (num, 1, 6, 6), generator=generator, dtype=torch.uint8)
+    return ImageSet("validation", pixels, torch.arange(num) % 3)
+
+
+def make_network(settings):
+    torch.manual_seed(0)
+    return build_network(settings.network, (6, 6, 1), 3).train()
+
+
+@pytest.mark.parametrize("changes", [{}, {"network": HYBRID, "loss": {"kind": "ibp"}}])
+def test_validation_leaves_no_trace_in_the_network(tiny, changes) -> None:
+    network = make_network(tiny(**changes))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    source = partial(in_order, images(40), 16)
+    with at_infinity(network, NORMALISATION, source):
+        assert not network.training
+        assert not torch.equal(
+            network.hidden[0].centering.running_mean,
+            before["hidden.0.centering.running_mean"],
+        )
+        evaluate(network, NORMALISATION, source, Fraction(1, 20))
+    assert network.training
+    assert all(module.training for module in network.modules())
+    after = network.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_an_error_inside_leaves_no_trace_either(tiny) -> None:
+    network = make_network(tiny())
+    before = network.hidden[0].centering.running_mean.clone()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        at_infinity(network, NORMALISATION, partial(in_order, images(8), 8)),
+    ):
+        raise KeyboardInterrupt
+    assert torch.equal(network.hidden[0].centering.running_mean, before)
+    assert network.training
+
+
+@pytest.mark.parametrize("changes", [{}, {"network": HYBRID, "loss": {"kind": "ibp"}}])
+def test_counts_are_those_of_one_image_at_a_time(tiny, changes) -> None:
+    network, data = make_network(tiny(**changes)), images(40)
+    whole, single = partial(in_order, data, 40), partial(in_order, data, 1)
+    with at_infinity(network, NORMALISATION, whole):
+        for eps in (Fraction(0), Fraction(1, 2000), Fraction(1, 2)):
+            counts = evaluate(network, NORMALISATION, whole, eps)
+            assert counts == evaluate(network, NORMALISATION, single, eps)
+            assert counts.num_images == 40
+            assert counts.num_certified <= counts.num_correct
+        assert counts.num_certified == 0
+        assert counts.clean_accuracy == counts.num_correct / 40
