@@ -26,6 +26,7 @@ void pack(const float* source, int64_t rows, int64_t columns, int64_t stride, fl
 constexpr Kernels kTable = {SUPNORM_ISA_NAME,
                             kLanes,
                             kWidth,
+                            kTableSize,
                             pack,
                             linf_distance,
                             linf_distance_bounds,

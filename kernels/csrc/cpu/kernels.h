@@ -66,6 +66,7 @@ struct Kernels {
   const char* name;
   int lanes;          // rows side by side in a packed operand
   int squares_lanes;  // inputs side by side in the packed operands of squares_backward
+  int table_size;     // exponents in a table of powers
   void (*pack)(const float* source, int64_t rows, int64_t columns, int64_t stride, float scale,
                float* packed, float* spans, int64_t begin, int64_t end);  // a block of `lanes` rows
   void (*linf_distance)(const ForwardArgs&, int64_t begin, int64_t end);

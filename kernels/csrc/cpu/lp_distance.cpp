@@ -65,7 +65,7 @@ __attribute__((noinline)) bool squares_tile(const float* packed, const float* co
 }
 
 // Sums of (|lane - row| / max)^p over the listed inputs.
-template <bool kIsWide>
+template <class Power>
 __attribute__((noinline)) void sum_of_list(const PowerPlan& plan, const LaneBlock& block,
                                            const float* row, const int32_t* list, int64_t count,
                                            const V* max, V* total) {
@@ -87,7 +87,7 @@ __attribute__((noinline)) void sum_of_list(const PowerPlan& plan, const LaneBloc
       for (int v = 0; v < kVectors; ++v) {
         size[v] = abs(load(block.packed + i * kLanes + v * kWidth) - r);
       }
-      raise<kIsWide, kVectors>(plan, size, largest, inverse, power);
+      Power::template raise<kVectors>(plan, size, largest, inverse, power);
       for (int v = 0; v < kVectors; ++v) sum[v] = sum[v] + power[v];
     }
     for (int v = 0; v < kVectors; ++v) total[v] = total[v] + sum[v];
@@ -103,11 +103,9 @@ void general_row(const ForwardArgs& a, const LaneBlock& block, const float* row,
   V max[kVectors], sum[kVectors];
   for (int v = 0; v < kVectors; ++v) max[v] = all(0.0f);
   largest_of_list(block, row, list, count, max);
-  if (a.plan.is_wide) {
-    sum_of_list<true>(a.plan, block, row, list, count, max, sum);
-  } else {
-    sum_of_list<false>(a.plan, block, row, list, count, max, sum);
-  }
+  with_power(a.plan, [&](auto power) {
+    sum_of_list<decltype(power)>(a.plan, block, row, list, count, max, sum);
+  });
   for (int v = 0; v < kVectors; ++v) {
     store(distance + v * kWidth, max[v] * root(sum[v], static_cast<float>(a.p)));
     store(largest + v * kWidth, max[v]);

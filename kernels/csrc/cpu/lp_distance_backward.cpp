@@ -47,7 +47,7 @@ struct Factors {
 };
 
 // Adds one output's gradients: to scratch.grad_x, and to its row of grad_w unless that is null.
-template <bool kIsWide>
+template <class Power>
 __attribute__((noinline)) void add_output(const PowerPlan& plan, const Scratch& scratch,
                                           const float* w, const float* factor_data, int64_t count,
                                           float* grad_w) {
@@ -63,7 +63,7 @@ __attribute__((noinline)) void add_output(const PowerPlan& plan, const Scratch& 
       t[v] = load(x + i * kLanes + v * kWidth) - r;
       size[v] = abs(t[v]);
     }
-    raise<kIsWide, kVectors>(plan, size, factors.distance, factors.inverse, slope);
+    Power::template raise<kVectors>(plan, size, factors.distance, factors.inverse, slope);
     V total = all(0.0f);
     for (int v = 0; v < kVectors; ++v) {
       const V flow = factors.grad[v] * with_sign(slope[v], t[v]);
@@ -103,11 +103,9 @@ void add_block(const BackwardArgs& a, const Scratch& scratch, int64_t block, int
     if (listed == 0) continue;
     const float* factors = a.factors + at * 3 * kLanes;
     float* grad_w = a.grad_w == nullptr ? nullptr : a.grad_w + row;
-    if (a.plan.is_wide) {
-      add_output<true>(a.plan, scratch, w, factors, listed, grad_w);
-    } else {
-      add_output<false>(a.plan, scratch, w, factors, listed, grad_w);
-    }
+    with_power(a.plan, [&](auto power) {
+      add_output<decltype(power)>(a.plan, scratch, w, factors, listed, grad_w);
+    });
   }
   if (a.grad_x != nullptr) unpack_block(a, scratch.grad_x(), block, first, count);
 }

@@ -46,59 +46,100 @@ inline V log2_of(V u) {
   return fma(exponent, all(1.0f / 8388608), q * r);
 }
 
-// power[k] <- (size[k] / largest[k])^q for kCount vectors together: the loops over coefficients and
-// squarings run to numbers known only at run time, and are paid once for all of them.
-template <int kCount>
-inline void narrow_power(const PowerPlan& plan, const V* size, const V* largest, const V* inverse,
-                         V* power) {
-  V s[kCount];
-  // u - 1 through the exact difference: u itself would be rounded, and the power multiplies that by q.
-  for (int k = 0; k < kCount; ++k) s[k] = (size[k] - largest[k]) * inverse[k];
-  const V first = all(plan.coefficients[plan.degree]);
-  const V second = all(plan.coefficients[plan.degree - 1]);
-  for (int k = 0; k < kCount; ++k) power[k] = fma(first, s[k], second);
-  for (int j = plan.degree - 2; j >= 0; --j) {
+// A polynomial with its constant term 1, for kCount vectors.
+template <int kDegree, int kCount>
+inline void polynomial(const PowerPlan& plan, const V* s, V* value) {
+  const V first = all(plan.coefficients[kDegree]), second = all(plan.coefficients[kDegree - 1]);
+  for (int k = 0; k < kCount; ++k) value[k] = fma(first, s[k], second);
+  for (int j = kDegree - 2; j >= 0; --j) {
     const V c = all(plan.coefficients[j]);
-    for (int k = 0; k < kCount; ++k) power[k] = fma(power[k], s[k], c);
+    for (int k = 0; k < kCount; ++k) value[k] = fma(value[k], s[k], c);
   }
-  for (int j = 0; j < plan.squarings; ++j) {
-    for (int k = 0; k < kCount; ++k) power[k] = power[k] * power[k];
-  }
-  const V limit = all(plan.threshold - 1.0f);
-  for (int k = 0; k < kCount; ++k) power[k] = where_ge(s[k], limit, power[k]);
 }
 
 template <int kCount>
-inline void wide_power(const PowerPlan& plan, const V* size, const V* inverse, V* power) {
-  V u[kCount], s[kCount], exponent[kCount];
-  const V one = all(1.0f);
-  for (int k = 0; k < kCount; ++k) {
-    u[k] = size[k] * inverse[k];
-    s[k] = split(u[k], &exponent[k]) - one;
-  }
-  const V first = all(plan.coefficients[plan.degree]);
-  for (int k = 0; k < kCount; ++k) power[k] = first;
-  for (int j = plan.degree - 1; j >= 0; --j) {
-    const V c = all(plan.coefficients[j]);
-    for (int k = 0; k < kCount; ++k) power[k] = fma(power[k], s[k], c);
-  }
-  for (int j = 0; j < plan.squarings; ++j) {
-    for (int k = 0; k < kCount; ++k) power[k] = power[k] * power[k];
-  }
-  const V q = all(plan.q * (1.0f / 8388608));
-  const V limit = all(plan.threshold);
-  for (int k = 0; k < kCount; ++k) {
-    power[k] = where_ge(u[k], limit, power[k] * exp2_of(exponent[k] * q));
+inline void square(int times, V* value) {
+#pragma GCC unroll 1  // unrolled for every count there could be, it spills
+  for (int j = 0; j < times; ++j) {
+    for (int k = 0; k < kCount; ++k) value[k] = value[k] * value[k];
   }
 }
 
-template <bool kIsWide, int kCount>
-inline void raise(const PowerPlan& plan, const V* size, const V* largest, const V* inverse,
-                  V* power) {
-  if (kIsWide) {
-    wide_power<kCount>(plan, size, inverse, power);
-  } else {
-    narrow_power<kCount>(plan, size, largest, inverse, power);
+// The powers: each has operator()(plan, size, largest, inverse, power), which sets
+// power[k] <- (size[k] / largest[k])^q for kCount vectors, inverse being 1 / largest.
+template <int kDegree>
+struct NarrowPower {
+  template <int kCount>
+  static void raise(const PowerPlan& plan, const V* size, const V* largest, const V* inverse,
+                    V* power) {
+    V s[kCount];
+    // u - 1 through the exact difference: u itself would be rounded, and the power takes that q-fold.
+    for (int k = 0; k < kCount; ++k) s[k] = (size[k] - largest[k]) * inverse[k];
+    polynomial<kDegree, kCount>(plan, s, power);
+    square<kCount>(plan.squarings, power);
+    const V limit = all(plan.threshold - 1.0f);
+    for (int k = 0; k < kCount; ++k) power[k] = where_ge(s[k], limit, power[k]);
+  }
+};
+
+struct TablePower {
+  template <int kCount>
+  static void raise(const PowerPlan& plan, const V* size, const V*, const V* inverse, V* power) {
+    V u[kCount], s[kCount];
+    const V one = all(1.0f);
+    for (int k = 0; k < kCount; ++k) {
+      u[k] = size[k] * inverse[k];
+      s[k] = mantissa(u[k]) - one;
+    }
+    polynomial<PowerPlan::kMantissaDegree, kCount>(plan, s, power);
+    square<kCount>(plan.squarings, power);
+    const V limit = all(plan.threshold), table = load(plan.table);
+    for (int k = 0; k < kCount; ++k) {
+      power[k] = where_ge(u[k], limit, power[k] * look_up_exponent(table, u[k]));
+    }
+  }
+};
+
+struct WidePower {
+  template <int kCount>
+  static void raise(const PowerPlan& plan, const V* size, const V*, const V* inverse, V* power) {
+    V u[kCount], s[kCount], exponent[kCount];
+    const V one = all(1.0f);
+    for (int k = 0; k < kCount; ++k) {
+      u[k] = size[k] * inverse[k];
+      s[k] = split(u[k], &exponent[k]) - one;
+    }
+    polynomial<PowerPlan::kMantissaDegree, kCount>(plan, s, power);
+    square<kCount>(plan.squarings, power);
+    const V q = all(plan.q * (1.0f / 8388608)), limit = all(plan.threshold);
+    for (int k = 0; k < kCount; ++k) {
+      power[k] = where_ge(u[k], limit, power[k] * exp2_of(exponent[k] * q));
+    }
+  }
+};
+
+// Calls f(power) with the power that the plan asks for.
+template <class F>
+inline void with_power(const PowerPlan& plan, const F& f) {
+  if (plan.kind == PowerKind::kTable) return f(TablePower());
+  if (plan.kind == PowerKind::kWide) return f(WidePower());
+  switch (plan.degree) {
+    case 2:
+      return f(NarrowPower<2>());
+    case 3:
+      return f(NarrowPower<3>());
+    case 4:
+      return f(NarrowPower<4>());
+    case 5:
+      return f(NarrowPower<5>());
+    case 6:
+      return f(NarrowPower<6>());
+    case 7:
+      return f(NarrowPower<7>());
+    case 9:
+      return f(NarrowPower<9>());
+    default:
+      return f(NarrowPower<12>());
   }
 }
 

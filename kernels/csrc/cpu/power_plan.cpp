@@ -1,5 +1,6 @@
 #include "power_plan.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include <mutex>
@@ -12,6 +13,10 @@ constexpr int kPoints = 80;
 
 // Relative error of h, a quarter of what the rounding of u to float32 makes of it.
 constexpr double kTolerance = 1.5e-8;
+// Degrees that the kernels are compiled for.
+constexpr int kNarrowDegrees[] = {2, 3, 4, 5, 6, 7, 9, 12};
+// Up to this degree the narrow polynomial is cheaper than a table.
+constexpr int kCheapDegree = 9;
 // Larger coefficients would cancel, and lose in float32 what the fit has gained.
 constexpr double kLargestCoefficient = 8;
 
@@ -112,22 +117,30 @@ bool is_good(const Target& target, const double* c, int degree) {
   return true;
 }
 
-// Sets the polynomial of the lowest degree that is good enough; false if none is.
-bool set_polynomial(const Target& target, PowerPlan* plan) {
+// Sets the polynomial of the lowest degree listed that is good enough; false if none is.
+template <int kCount>
+bool set_polynomial(const Target& target, const int (&degrees)[kCount], PowerPlan* plan) {
   Fit fit(target);
   double c[kMaxDegree + 1];
-  while (fit.degree() < kMaxDegree) {
-    fit.extend();
+  for (const int degree : degrees) {
+    while (fit.degree() < degree) fit.extend();
     fit.coefficients(c);
-    if (fit.degree() < 2 || !is_good(target, c, fit.degree())) continue;
-    plan->degree = fit.degree();
-    for (int j = 0; j <= fit.degree(); ++j) plan->coefficients[j] = static_cast<float>(c[j]);
+    if (!is_good(target, c, degree)) continue;
+    plan->degree = degree;
+    for (int j = 0; j <= degree; ++j) plan->coefficients[j] = static_cast<float>(c[j]);
     return true;
   }
   return false;
 }
 
-PowerPlan make_plan(double q, double kept_bits, PowerUse use) {
+void set_mantissa_polynomial(double low, double high, double w, double q, PowerPlan* plan) {
+  constexpr int kDegree[] = {PowerPlan::kMantissaDegree};
+  [[maybe_unused]] const bool is_good_enough =
+      set_polynomial({low, high, w, q, PowerUse::kSlope, false}, kDegree, plan);
+  assert(is_good_enough);  // for every w in [1, 2)
+}
+
+PowerPlan make_plan(double q, double kept_bits, PowerUse use, int table_size) {
   PowerPlan plan = {};
   int exponent;
   const double w = 2 * frexp(q, &exponent);  // in [1, 2)
@@ -135,20 +148,32 @@ PowerPlan make_plan(double q, double kept_bits, PowerUse use) {
   plan.q = static_cast<float>(q);
   const double threshold = exp2(-kept_bits / q);
   plan.threshold = static_cast<float>(threshold);
-  if (!set_polynomial({threshold - 1, 0, w, q, use, true}, &plan)) {
-    plan.is_wide = true;
-    set_polynomial({M_SQRT1_2 - 1, M_SQRT2 - 1, w, q, use, false}, &plan);
+  PowerPlan narrow = plan;
+  const bool is_narrow =
+      set_polynomial({threshold - 1, 0, w, q, use, true}, kNarrowDegrees, &narrow);
+  if (is_narrow && narrow.degree <= kCheapDegree) return narrow;
+  if (table_size > 0 && threshold >= exp2(1 - table_size)) {
+    plan.kind = PowerKind::kTable;
+    set_mantissa_polynomial(0, 1, w, q, &plan);
+    for (int j = 0; j < table_size; ++j) {
+      plan.table[(127 - j) & (table_size - 1)] = static_cast<float>(exp2(-q * j));
+    }
+    return plan;
   }
+  if (is_narrow) return narrow;
+  plan.kind = PowerKind::kWide;
+  set_mantissa_polynomial(M_SQRT1_2 - 1, M_SQRT2 - 1, w, q, &plan);
   return plan;
 }
 
 }  // namespace
 
-PowerPlan plan_power(double q, double kept_bits, PowerUse use) {
+PowerPlan plan_power(double q, double kept_bits, PowerUse use, int table_size) {
   // A network asks for the same few plans layer after layer; making one takes some 50 us.
   struct Entry {
     double q, kept_bits;
     PowerUse use;
+    int table_size;
     PowerPlan plan;
   };
   constexpr int kEntries = 16;
@@ -157,10 +182,13 @@ PowerPlan plan_power(double q, double kept_bits, PowerUse use) {
   static int next = 0;
   const std::lock_guard<std::mutex> lock(mutex);
   for (const Entry& entry : entries) {
-    if (entry.q == q && entry.kept_bits == kept_bits && entry.use == use) return entry.plan;
+    if (entry.q == q && entry.kept_bits == kept_bits && entry.use == use &&
+        entry.table_size == table_size) {
+      return entry.plan;
+    }
   }
   Entry& entry = entries[next++ % kEntries];
-  entry = {q, kept_bits, use, make_plan(q, kept_bits, use)};
+  entry = {q, kept_bits, use, table_size, make_plan(q, kept_bits, use, table_size)};
   return entry.plan;
 }
 

@@ -221,7 +221,7 @@ void run_general_backward(BackwardArgs& args) {
   constexpr int64_t kInputsATask = 128;  // their block of samples and its gradient fit the L2 cache
   const Kernels& k = kernels();
   const Problem& a = args.problem;
-  args.plan = plan_power(args.p - 1, kKeptBits, PowerUse::kSlope);
+  args.plan = plan_power(args.p - 1, kKeptBits, PowerUse::kSlope, k.table_size);
   const int64_t num_blocks = blocks(a.num_rows, k.lanes);
   const int64_t limits_size = num_blocks * a.num_outputs;
   const int64_t factors_size = limits_size * 3 * k.lanes;
@@ -271,7 +271,7 @@ void run_lp_distance(const Problem& a, double p, float* out) {
                    ? choose_scale(largest, -6, static_cast<int>((120 - fan_in_bits) / p))
                    : choose_scale(largest, -30, 100);
   // All terms left out together are below 2^-26 of the sum.
-  args.plan = plan_power(p, 26 + fan_in_bits, PowerUse::kSum);
+  args.plan = plan_power(p, 26 + fan_in_bits, PowerUse::kSum, kernels().table_size);
   args.out = out;
   run_forward(args, prefers_batch_lanes(a), kernels().lp_distance);
 }

@@ -52,6 +52,14 @@ inline I add_int(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I sub_int(I a, I b) { return _mm512_sub_epi32(a, b); }
 inline I and_int(I a, I b) { return _mm512_and_si512(a, b); }
 inline I shift_left_23(I a) { return _mm512_slli_epi32(a, 23); }
+constexpr int kTableSize = 16;
+// table[exponent of v, biased, modulo kTableSize]
+inline V look_up_exponent(V table, V v) {
+  return _mm512_permutexvar_ps(_mm512_srli_epi32(bits(v), 23), table);
+}
+inline V mantissa(V v) {  // of v > 0, in [1, 2)
+  return from_bits(_mm512_ternarylogic_epi32(bits(v), all_int(0x7fffff), all_int(0x3f800000), 0xEA));
+}
 inline V to_float(I a) { return _mm512_cvtepi32_ps(a); }
 // Appends first + k, for every lane k with a >= b, to the list, ascending; may write kWidth entries.
 inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
@@ -97,6 +105,13 @@ inline I add_int(I a, I b) { return _mm256_add_epi32(a, b); }
 inline I sub_int(I a, I b) { return _mm256_sub_epi32(a, b); }
 inline I and_int(I a, I b) { return _mm256_and_si256(a, b); }
 inline I shift_left_23(I a) { return _mm256_slli_epi32(a, 23); }
+constexpr int kTableSize = 8;
+inline V look_up_exponent(V table, V v) {
+  return _mm256_permutevar8x32_ps(table, _mm256_srli_epi32(bits(v), 23));
+}
+inline V mantissa(V v) {
+  return _mm256_or_ps(_mm256_and_ps(v, from_bits(all_int(0x7fffff))), all(1.0f));
+}
 inline V to_float(I a) { return _mm256_cvtepi32_ps(a); }
 inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
   unsigned mask = static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
@@ -157,6 +172,9 @@ inline I add_int(I a, I b) { return a + b; }
 inline I sub_int(I a, I b) { return a - b; }
 inline I and_int(I a, I b) { return a & b; }
 inline I shift_left_23(I a) { return a << 23; }
+constexpr int kTableSize = 0;  // no instruction to look up a whole vector
+inline V look_up_exponent(V, V v) { return v; }
+inline V mantissa(V v) { return from_bits((bits(v) & 0x7fffff) | 0x3f800000); }
 inline V to_float(I a) { return __builtin_convertvector(a, V); }
 inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
   for (int i = 0; i < kWidth; ++i) {
