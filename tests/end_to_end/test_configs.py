@@ -23,7 +23,11 @@ finally:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_check_passes_and_imports_no_torch(config: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(config)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM, str(config)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "shard -> train -> certify -> report" in done.stdout

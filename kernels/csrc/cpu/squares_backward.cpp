@@ -1,10 +1,10 @@
 // Gradients of lp_distance for p = 2, 4, 8, 16, by multiplication alone.
 //
-// With t = x_i - w_oi, grad_x_i is the sum of f_bo t^(p-1) over outputs and grad_w_oi minus that over
-// samples, f = grad / distance^(p-1). One pass gives both. The caller has made sure that the powers stay
-// in range. A task owns kWidth inputs: no two tasks add to the same number, so nothing is atomic and the
-// order of every sum is fixed. Inputs lie along the lanes; kRows samples stay in registers while outputs
-// go by.
+// With t = x_i - w_oi, grad_x_i is the sum of f_bo t^(p-1) over outputs and grad_w_oi minus that
+// over samples, f = grad / distance^(p-1). One pass gives both. The caller has made sure that the
+// powers stay in range. A task owns kWidth inputs: no two tasks add to the same number, so nothing
+// is atomic and the order of every sum is fixed. Inputs lie along the lanes; kRows samples stay in
+// registers while outputs go by.
 #include "kernels.h"
 #include "vec.h"
 
@@ -145,7 +145,8 @@ void squares_backward(const BackwardArgs& a, int64_t begin, int64_t end) {
     float* w = a.packed_w + task * problem.num_outputs * kWidth;
     float* grad_w = a.packed_grad_w + task * problem.num_outputs * kWidth;
     const int64_t first = task * kWidth;
-    pack_columns(problem.x, problem.num_rows, problem.num_inputs, problem.x_stride, first, a.scale, x);
+    pack_columns(problem.x, problem.num_rows, problem.num_inputs, problem.x_stride, first, a.scale,
+                 x);
     clear(x + problem.num_rows * kWidth, (rows - problem.num_rows) * kWidth);
     pack_columns(problem.w, problem.num_outputs, problem.num_inputs, problem.num_inputs, first,
                  a.scale, w);
