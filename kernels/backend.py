@@ -20,7 +20,7 @@ import torch
 from kernels import compiler
 
 CHOICE_VARIABLE = "SUPNORM_KERNELS"
-COMPILED = ("avx512", "avx2", "portable")
+COMPILED = ("avx512vl", "avx512", "avx2", "portable")
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,12 @@ KERNEL_SOURCES = (
     "lp_distance_backward",
     "squares_backward",
 )
-INSTRUCTION_SETS = {
+_AVX512 = ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma")
+INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
     "portable": (),
     "avx2": ("-mavx2", "-mfma"),
-    "avx512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
+    "avx512": _AVX512,
+    "avx512vl": (*_AVX512, "-DSUPNORM_AVX512VL"),
 }
 # No -ffast-math: NaN has to pass through.
 FLAGS = (

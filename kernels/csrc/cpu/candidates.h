@@ -17,9 +17,9 @@ struct Span {
   const float *low, *high;
 };
 
-inline V bound_at(const Span& span, const float* row, int64_t i) {
-  const V r = load(row + i);
-  return max(load(span.high + i) - r, r - load(span.low + i));
+inline wide::V bound_at(const Span& span, const float* row, int64_t i) {
+  const wide::V r = wide::load(row + i);
+  return wide::max(wide::load(span.high + i) - r, r - wide::load(span.low + i));
 }
 
 inline float bound_one(const Span& span, const float* row, int64_t i) {
@@ -27,14 +27,17 @@ inline float bound_one(const Span& span, const float* row, int64_t i) {
   return above > below ? above : below;
 }
 
-// Appends the inputs with bound >= threshold to the list, ascending; it has room for count + kWidth.
+// Room that a list of candidates among `count` inputs needs.
+inline int64_t list_room(int64_t count) { return count + wide::kWidth; }
+
+// Puts the inputs with bound >= threshold on the list, ascending; returns how many.
 inline int64_t list_candidates(const Span& span, const float* row, int64_t count, float threshold,
                                int32_t* list) {
-  const V limit = all(threshold);
+  const wide::V limit = wide::all(threshold);
   int32_t* end = list;
   int64_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) {
-    end = append_where_ge(bound_at(span, row, i), limit, static_cast<int32_t>(i), end);
+  for (; i + wide::kWidth <= count; i += wide::kWidth) {
+    end = wide::append_where_ge(bound_at(span, row, i), limit, static_cast<int32_t>(i), end);
   }
   for (; i < count; ++i) {
     *end = static_cast<int32_t>(i);
@@ -43,24 +46,25 @@ inline int64_t list_candidates(const Span& span, const float* row, int64_t count
   return end - list;
 }
 
-constexpr int kMaxSeeds = 2 * kWidth;
+constexpr int kMaxSeeds = 2 * wide::kWidth;
 
-// A few inputs with large bounds, the largest among them: the best of each residue class modulo
-// kWidth, and the rest that does not fill a vector. Returns how many.
+// A few inputs with large bounds, the largest among them: the best of each residue class modulo the
+// width, and the rest that does not fill a vector. Returns how many.
 inline int list_seeds(const Span& span, const float* row, int64_t count, int32_t* seeds) {
+  constexpr int kWide = wide::kWidth;
   int num_seeds = 0;
   int64_t i = 0;
-  if (count >= kWidth) {
-    V best = bound_at(span, row, 0);
-    V best_step = all(0.0f);
-    for (i = kWidth; i + kWidth <= count; i += kWidth) {
-      const V bound = bound_at(span, row, i);
-      best_step = select_gt(bound, best, all(static_cast<float>(i)), best_step);
-      best = max(best, bound);
+  if (count >= kWide) {
+    wide::V best = bound_at(span, row, 0);
+    wide::V best_step = wide::all(0.0f);
+    for (i = kWide; i + kWide <= count; i += kWide) {
+      const wide::V bound = bound_at(span, row, i);
+      best_step = wide::select_gt(bound, best, wide::all(static_cast<float>(i)), best_step);
+      best = wide::max(best, bound);
     }
-    float step[kWidth];
-    store(step, best_step);
-    for (int lane = 0; lane < kWidth; ++lane) {
+    float step[kWide];
+    wide::store(step, best_step);
+    for (int lane = 0; lane < kWide; ++lane) {
       seeds[num_seeds++] = static_cast<int32_t>(step[lane]) + lane;
     }
   }

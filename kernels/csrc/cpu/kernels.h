@@ -91,6 +91,7 @@ const Kernels& kernels_portable();
 #if defined(__x86_64__)
 const Kernels& kernels_avx2();
 const Kernels& kernels_avx512();
+const Kernels& kernels_avx512vl();  // AVX-512 on vectors of 256 bits
 #endif
 
 }  // namespace supnorm

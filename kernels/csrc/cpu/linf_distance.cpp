@@ -1,6 +1,6 @@
 // max_i |x_i - w_oi|, with the lowest i that reaches it where asked.
 //
-// Dense: kRows broadcast rows by kVectors vectors of lanes, maxima in registers over all inputs. For the
+// Dense: kRows broadcast rows by kVectors vectors of lanes at a time, maxima in registers over all inputs. For the
 // index a tile keeps the chunk of inputs in which the maximum first appeared, and looks it up there.
 // Sparse: per broadcast row only the inputs that can reach the maximum of some lane (candidates.h).
 // A task counts the candidates of a few of its rows and takes what costs less; both give the same bits.
@@ -10,7 +10,7 @@ namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-constexpr int kRows = kWidth == 16 ? 6 : 2;
+constexpr int kRows = kHasManyRegisters ? 6 : 2;
 constexpr int kStoreRows = 8;  // rows of the sparse kernel that are stored together
 constexpr int kChunk = 64;     // inputs
 
@@ -34,14 +34,14 @@ __attribute__((always_inline)) inline TileMax largest_differences(const float* p
     for (int r = 0; r < kRows; ++r) {
       const V row = all(rows[r][i]);
       for (int v = 0; v < kVectors; ++v) {
-        max.value[r][v] = max_abs(max.value[r][v], lanes[v] - row);
+        max.value[r][v] = max_abs(max.value[r][v], difference(lanes[v], row));
       }
     }
   }
   return max;
 }
 
-void store_tile_vectors(const V (*values)[kVectors], float* result) {
+void store_vectors(const V (*values)[kVectors], float* result) {
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) store(result + r * kLanes + v * kWidth, values[r][v]);
   }
@@ -79,13 +79,16 @@ void find_inputs(const ForwardArgs& a, const TilePlace& place, const float* valu
 __attribute__((noinline)) void dense_tile(const ForwardArgs& a, const float* packed,
                                           const float* const* rows, const TilePlace& place) {
   float result[kRows * kLanes];
-  store_tile_vectors(largest_differences(packed, rows, 0, a.problem.num_inputs).value, result);
+  for (int lane = 0; lane < kLanes; lane += kPassLanes) {
+    const TileMax max = largest_differences(packed + lane, rows, 0, a.problem.num_inputs);
+    store_vectors(max.value, result + lane);
+  }
   store_tile(a, place, result, a.out);
 }
 
-__attribute__((noinline)) void dense_tile_argmax(const ForwardArgs& a, const float* packed,
-                                                 const float* const* rows, const TilePlace& place) {
-  const int64_t num_inputs = a.problem.num_inputs;
+// Maxima of a pass of lanes and the chunk of inputs in which each appeared first.
+__attribute__((noinline)) void largest_and_chunk(const float* packed, const float* const* rows,
+                                                 int64_t num_inputs, float* value, float* chunk) {
   V best[kRows][kVectors], best_chunk[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) best[r][v] = best_chunk[r][v] = all(-1.0f);
@@ -93,18 +96,25 @@ __attribute__((noinline)) void dense_tile_argmax(const ForwardArgs& a, const flo
   for (int64_t i = 0; i < num_inputs; i += kChunk) {
     const int64_t chunk_end = i + kChunk < num_inputs ? i + kChunk : num_inputs;
     const TileMax max = largest_differences(packed, rows, i, chunk_end);
-    const V chunk = all(static_cast<float>(i / kChunk));
+    const V index = all(static_cast<float>(i / kChunk));
     for (int r = 0; r < kRows; ++r) {
       for (int v = 0; v < kVectors; ++v) {
         // Strictly greater: an equal maximum in a later chunk does not take over.
-        best_chunk[r][v] = select_gt(max.value[r][v], best[r][v], chunk, best_chunk[r][v]);
-        best[r][v] = select_gt(max.value[r][v], best[r][v], max.value[r][v], best[r][v]);
+        best_chunk[r][v] = select_gt(max.value[r][v], best[r][v], index, best_chunk[r][v]);
+        best[r][v] = SUPNORM_ISA::max(max.value[r][v], best[r][v]);
       }
     }
   }
+  store_vectors(best, value);
+  store_vectors(best_chunk, chunk);
+}
+
+void dense_tile_argmax(const ForwardArgs& a, const float* packed, const float* const* rows,
+                       const TilePlace& place) {
   float value[kRows * kLanes], chunk[kRows * kLanes];
-  store_tile_vectors(best, value);
-  store_tile_vectors(best_chunk, chunk);
+  for (int lane = 0; lane < kLanes; lane += kPassLanes) {
+    largest_and_chunk(packed + lane, rows, a.problem.num_inputs, value + lane, chunk + lane);
+  }
   store_tile(a, place, value, a.out);
   find_inputs(a, place, value, chunk);
 }
@@ -122,18 +132,34 @@ void dense_task(const ForwardArgs& a, const Task& task) {
   });
 }
 
-// Maxima over the listed inputs and the first of the list that reaches each; -1 never stays.
-inline void first_largest_of_list(const LaneBlock& block, const float* row, const int32_t* list,
-                                  int64_t count, V* best, V* best_input) {
+// Maxima over the listed inputs and the first of the list that reaches each, for a pass of lanes.
+__attribute__((noinline)) void first_largest_of_list(const float* packed, const float* row,
+                                                     const int32_t* list, int64_t count,
+                                                     float* value, float* input) {
+  V best[kVectors], best_input[kVectors];
   for (int v = 0; v < kVectors; ++v) best[v] = best_input[v] = all(-1.0f);
   for (int64_t k = 0; k < count; ++k) {
     const int64_t i = list[k];
-    const V r = all(row[i]), input = from_bits(all_int(list[k]));
+    const V r = all(row[i]), index = from_bits(all_int(list[k]));
     for (int v = 0; v < kVectors; ++v) {
-      const V size = abs(load(block.packed + i * kLanes + v * kWidth) - r);
-      best_input[v] = select_gt(size, best[v], input, best_input[v]);
+      const V size = abs(difference(load(packed + i * kLanes + v * kWidth), r));
+      best_input[v] = select_gt(size, best[v], index, best_input[v]);
       best[v] = max(best[v], size);
     }
+  }
+  for (int v = 0; v < kVectors; ++v) {
+    store(value + v * kWidth, best[v]);
+    store(input + v * kWidth, best_input[v]);
+  }
+}
+
+void sparse_row(const LaneBlock& block, const float* row, const int32_t* list, int64_t count,
+                float* value) {
+  for (int lane = 0; lane < kLanes; lane += kPassLanes) {
+    V max[kVectors];
+    for (int v = 0; v < kVectors; ++v) max[v] = all(0.0f);
+    largest_of_list(block, lane, row, list, count, max);
+    for (int v = 0; v < kVectors; ++v) store(value + lane + v * kWidth, max[v]);
   }
 }
 
@@ -150,15 +176,14 @@ void sparse_task(const ForwardArgs& a, const Task& task, int32_t* list) {
     for (int r = 0; r < place.num_rows; ++r) {
       const float* row = a.broadcast + rows[r] * a.broadcast_stride;
       const int64_t count = candidates_of(a, block, row, list);
-      V best[kVectors], best_input[kVectors];
-      if (a.argmax != nullptr) {
-        first_largest_of_list(block, row, list, count, best, best_input);
-        for (int v = 0; v < kVectors; ++v) store(input + r * kLanes + v * kWidth, best_input[v]);
-      } else {
-        for (int v = 0; v < kVectors; ++v) best[v] = all(0.0f);
-        largest_of_list(block, row, list, count, best);
+      if (a.argmax == nullptr) {
+        sparse_row(block, row, list, count, value + r * kLanes);
+        continue;
       }
-      for (int v = 0; v < kVectors; ++v) store(value + r * kLanes + v * kWidth, best[v]);
+      for (int lane = 0; lane < kLanes; lane += kPassLanes) {
+        first_largest_of_list(block.packed + lane, row, list, count, value + r * kLanes + lane,
+                              input + r * kLanes + lane);
+      }
     }
     store_tile(a, place, value, a.out);
     if (a.argmax != nullptr) store_tile_bits(a, place, input, a.argmax);

@@ -31,7 +31,7 @@ __attribute__((always_inline)) inline void extremes(const float* packed, const f
     for (int r = 0; r < kRows; ++r) {
       const V low = all(lower[r][i]), high = all(upper[r][i]);
       for (int v = 0; v < kVectors; ++v) {
-        const V a = low - w[v], b = high - w[v];
+        const V a = difference(low, w[v]), b = difference(high, w[v]);
         e->max_lower[r][v] = max(e->max_lower[r][v], a);
         e->min_lower[r][v] = min(e->min_lower[r][v], a);
         e->max_upper[r][v] = max(e->max_upper[r][v], b);
@@ -48,15 +48,17 @@ __attribute__((noinline)) void bounds_tile(const ForwardArgs& a, const float* pa
     lower[r] = a.problem.x + rows[r] * a.problem.x_stride;
     upper[r] = a.upper + rows[r] * a.problem.x_stride;
   }
-  Extremes e;
-  extremes(packed, lower, upper, a.problem.num_inputs, &e);
   float smallest[kRows * kLanes], largest[kRows * kLanes];
   const V zero = all(0.0f);
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      const int at = r * kLanes + v * kWidth;
-      store(smallest + at, max(max(e.max_lower[r][v], zero - e.min_upper[r][v]), zero));
-      store(largest + at, max(max(e.max_upper[r][v], zero - e.min_lower[r][v]), zero));
+  for (int lane = 0; lane < kLanes; lane += kPassLanes) {
+    Extremes e;
+    extremes(packed + lane, lower, upper, a.problem.num_inputs, &e);
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) {
+        const int at = r * kLanes + lane + v * kWidth;
+        store(smallest + at, max(max(e.max_lower[r][v], zero - e.min_upper[r][v]), zero));
+        store(largest + at, max(max(e.max_upper[r][v], zero - e.min_lower[r][v]), zero));
+      }
     }
   }
   store_tile(a, place, smallest, a.out);

@@ -11,7 +11,7 @@ namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-constexpr int kRows = kWidth == 16 ? 6 : 2;
+constexpr int kRows = kHasManyRegisters ? 6 : 2;
 
 // Sums outside these may have lost terms to underflow or overflow.
 constexpr float kSmallestSum = 0x1p-80f, kLargestSum = 0x1p126f;
@@ -22,8 +22,9 @@ constexpr int64_t kPartialSum = 128;
 // S^(1/p) for S >= 1 (or 0, whose result is not used).
 inline V root(V sum, float p) { return exp2_of(log2_of(sum) * all(1.0f / p)); }
 
+// Sums of the powers of a pass of lanes, and their roots; false if a sum is out of range.
 template <int kSquarings>
-__attribute__((noinline)) bool squares_tile(const float* packed, const float* const* rows,
+__attribute__((noinline)) bool squares_pass(const float* packed, const float* const* rows,
                                             int64_t num_inputs, float unscale, float* result) {
   V total[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
@@ -66,7 +67,7 @@ __attribute__((noinline)) bool squares_tile(const float* packed, const float* co
 
 // Sums of (|lane - row| / max)^p over the listed inputs.
 template <class Power>
-__attribute__((noinline)) void sum_of_list(const PowerPlan& plan, const LaneBlock& block,
+__attribute__((noinline)) void sum_of_list(const PowerPlan& plan, const float* packed,
                                            const float* row, const int32_t* list, int64_t count,
                                            const V* max, V* total) {
   V largest[kVectors], inverse[kVectors];
@@ -85,7 +86,7 @@ __attribute__((noinline)) void sum_of_list(const PowerPlan& plan, const LaneBloc
       const V r = all(row[i]);
       V size[kVectors], power[kVectors];
       for (int v = 0; v < kVectors; ++v) {
-        size[v] = abs(load(block.packed + i * kLanes + v * kWidth) - r);
+        size[v] = abs(load(packed + i * kLanes + v * kWidth) - r);
       }
       Power::template raise<kVectors>(plan, size, largest, inverse, power);
       for (int v = 0; v < kVectors; ++v) sum[v] = sum[v] + power[v];
@@ -100,15 +101,17 @@ void general_row(const ForwardArgs& a, const LaneBlock& block, const float* row,
   const int64_t n = a.problem.num_inputs;
   const float limit = maximum_at_least(block, row, n) * a.plan.threshold;
   const int64_t count = list_candidates(block.span, row, n, limit, list);
-  V max[kVectors], sum[kVectors];
-  for (int v = 0; v < kVectors; ++v) max[v] = all(0.0f);
-  largest_of_list(block, row, list, count, max);
-  with_power(a.plan, [&](auto power) {
-    sum_of_list<decltype(power)>(a.plan, block, row, list, count, max, sum);
-  });
-  for (int v = 0; v < kVectors; ++v) {
-    store(distance + v * kWidth, max[v] * root(sum[v], static_cast<float>(a.p)));
-    store(largest + v * kWidth, max[v]);
+  for (int lane = 0; lane < kLanes; lane += kPassLanes) {
+    V max[kVectors], sum[kVectors];
+    for (int v = 0; v < kVectors; ++v) max[v] = all(0.0f);
+    largest_of_list(block, lane, row, list, count, max);
+    with_power(a.plan, [&](auto power) {
+      sum_of_list<decltype(power)>(a.plan, block.packed + lane, row, list, count, max, sum);
+    });
+    for (int v = 0; v < kVectors; ++v) {
+      store(distance + lane + v * kWidth, max[v] * root(sum[v], static_cast<float>(a.p)));
+      store(largest + lane + v * kWidth, max[v]);
+    }
   }
 }
 
@@ -131,19 +134,28 @@ void general_tile(const ForwardArgs& a, const LaneBlock& block, const int64_t* r
   }
 }
 
-bool squares_tile_of(const ForwardArgs& a, const float* packed, const float* const* rows,
-                     float* result) {
-  const float unscale = 1.0f / a.scale;
-  switch (a.p_squarings) {
+bool squares_pass_of(int squarings, const float* packed, const float* const* rows,
+                     int64_t num_inputs, float unscale, float* result) {
+  switch (squarings) {
     case 1:
-      return squares_tile<1>(packed, rows, a.problem.num_inputs, unscale, result);
+      return squares_pass<1>(packed, rows, num_inputs, unscale, result);
     case 2:
-      return squares_tile<2>(packed, rows, a.problem.num_inputs, unscale, result);
+      return squares_pass<2>(packed, rows, num_inputs, unscale, result);
     case 3:
-      return squares_tile<3>(packed, rows, a.problem.num_inputs, unscale, result);
+      return squares_pass<3>(packed, rows, num_inputs, unscale, result);
     default:
-      return squares_tile<4>(packed, rows, a.problem.num_inputs, unscale, result);
+      return squares_pass<4>(packed, rows, num_inputs, unscale, result);
   }
+}
+
+bool squares_tile(const ForwardArgs& a, const float* packed, const float* const* rows,
+                  float* result) {
+  bool is_in_range = true;
+  for (int lane = 0; lane < kLanes; lane += kPassLanes) {
+    is_in_range &= squares_pass_of(a.p_squarings, packed + lane, rows, a.problem.num_inputs,
+                                   1.0f / a.scale, result + lane);
+  }
+  return is_in_range;
 }
 
 void squares_task(const ForwardArgs& a, const Task& task, int32_t* list) {
@@ -152,7 +164,7 @@ void squares_task(const ForwardArgs& a, const Task& task, int32_t* list) {
     float result[kRows * kLanes];
     const float* pointers[kRows];
     for (int r = 0; r < kRows; ++r) pointers[r] = a.broadcast + rows[r] * a.broadcast_stride;
-    if (!squares_tile_of(a, block.packed, pointers, result)) {
+    if (!squares_tile(a, block.packed, pointers, result)) {
       general_tile(a, block, rows, place, list, result);
     }
     store_tile(a, place, result, a.out);

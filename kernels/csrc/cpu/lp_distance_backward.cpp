@@ -33,7 +33,7 @@ class Scratch {
   int64_t count_;
 };
 
-// The lanes' factors for one output.
+// The factors of a pass of lanes for one output.
 struct Factors {
   V grad[kVectors], distance[kVectors], inverse[kVectors];
 
@@ -46,15 +46,12 @@ struct Factors {
   }
 };
 
-// Adds one output's gradients: to scratch.grad_x, and to its row of grad_w unless that is null.
+// Adds one output's gradients from a pass of lanes: to grad_x, and to its row of grad_w unless null.
 template <class Power>
-__attribute__((noinline)) void add_output(const PowerPlan& plan, const Scratch& scratch,
-                                          const float* w, const float* factor_data, int64_t count,
-                                          float* grad_w) {
+__attribute__((noinline)) void add_pass(const PowerPlan& plan, const float* x, const float* w,
+                                        const float* factor_data, const int32_t* list,
+                                        int64_t count, float* grad_x, float* grad_w) {
   const Factors factors(factor_data);
-  const float* x = scratch.x();
-  float* grad_x = scratch.grad_x();
-  const int32_t* list = scratch.list();
   for (int64_t k = 0; k < count; ++k) {
     const int64_t i = list[k];
     const V r = all(w[i]);
@@ -104,7 +101,10 @@ void add_block(const BackwardArgs& a, const Scratch& scratch, int64_t block, int
     const float* factors = a.factors + at * 3 * kLanes;
     float* grad_w = a.grad_w == nullptr ? nullptr : a.grad_w + row;
     with_power(a.plan, [&](auto power) {
-      add_output<decltype(power)>(a.plan, scratch, w, factors, listed, grad_w);
+      for (int lane = 0; lane < kLanes; lane += kPassLanes) {
+        add_pass<decltype(power)>(a.plan, scratch.x() + lane, w, factors + lane, scratch.list(),
+                                  listed, scratch.grad_x() + lane, grad_w);
+      }
     });
   }
   if (a.grad_x != nullptr) unpack_block(a, scratch.grad_x(), block, first, count);

@@ -21,7 +21,7 @@ inline void pack_block(const float* source, int64_t rows, int64_t columns, int64
     }
     for (int64_t c = first; c < last; ++c) {
       V smallest = load(target + c * kLanes), largest = smallest;
-      for (int v = 1; v < kVectors; ++v) {
+      for (int v = 1; v < kLanes / kWidth; ++v) {
         const V lanes = load(target + c * kLanes + v * kWidth);
         smallest = min(smallest, lanes);
         largest = max(largest, lanes);

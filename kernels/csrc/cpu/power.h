@@ -93,9 +93,9 @@ struct TablePower {
     }
     polynomial<PowerPlan::kMantissaDegree, kCount>(plan, s, power);
     square<kCount>(plan.squarings, power);
-    const V limit = all(plan.threshold), table = load(plan.table);
+    const V limit = all(plan.threshold);
     for (int k = 0; k < kCount; ++k) {
-      power[k] = where_ge(u[k], limit, power[k] * look_up_exponent(table, u[k]));
+      power[k] = where_ge(u[k], limit, power[k] * look_up_exponent(plan.table, u[k]));
     }
   }
 };

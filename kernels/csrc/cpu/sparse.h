@@ -20,35 +20,38 @@ inline LaneBlock lane_block(const ForwardArgs& a, int64_t block) {
   return {a.packed + block * kLanes * n, {ends, ends + n}};
 }
 
-// max[v] <- max over the listed inputs of |lane - row|, starting from max[v].
-inline void largest_of_list(const LaneBlock& block, const float* row, const int32_t* list,
-                            int64_t count, V* max) {
+// max[v] <- max over the listed inputs of |lane - row|, starting from max[v], for the lanes from `lane`.
+__attribute__((always_inline)) inline void largest_of_list(const LaneBlock& block, int lane,
+                                                           const float* row, const int32_t* list,
+                                                           int64_t count, V* max) {
+  const float* packed = block.packed + lane;
   for (int64_t k = 0; k < count; ++k) {
     const int64_t i = list[k];
     const V r = all(row[i]);
     for (int v = 0; v < kVectors; ++v) {
-      max[v] = max_abs(max[v], load(block.packed + i * kLanes + v * kWidth) - r);
+      max[v] = max_abs(max[v], difference(load(packed + i * kLanes + v * kWidth), r));
     }
   }
-}
-
-inline float smallest_of(const V* values) {
-  return smallest_lane(min(min(values[0], values[1]), min(values[2], values[3])));
 }
 
 // A number that no lane's maximum is below, from a few exact differences.
 inline float maximum_at_least(const LaneBlock& block, const float* row, int64_t num_inputs) {
   int32_t seeds[kMaxSeeds];
   const int num_seeds = list_seeds(block.span, row, num_inputs, seeds);
-  V max[kVectors] = {all(0.0f), all(0.0f), all(0.0f), all(0.0f)};
-  largest_of_list(block, row, seeds, num_seeds, max);
-  return smallest_of(max);
+  V smallest = all(__builtin_inff());
+  for (int lane = 0; lane < kLanes; lane += kPassLanes) {
+    V max[kVectors];
+    for (int v = 0; v < kVectors; ++v) max[v] = all(0.0f);
+    largest_of_list(block, lane, row, seeds, num_seeds, max);
+    for (int v = 0; v < kVectors; ++v) smallest = min(smallest, max[v]);
+  }
+  return smallest_lane(smallest);
 }
 
-// Lists of candidates of one thread's kernel; grows, and is kept by the caller for a run of tasks.
+// Memory for a list of candidates.
 class List {
  public:
-  explicit List(int64_t count) : data_(new int32_t[count + kWidth]) {}
+  explicit List(int64_t count) : data_(new int32_t[list_room(count)]) {}
   ~List() { delete[] data_; }
   List(const List&) = delete;
   List& operator=(const List&) = delete;

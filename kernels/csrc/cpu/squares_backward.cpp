@@ -12,7 +12,7 @@ namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-constexpr int kRows = kWidth == 16 ? 8 : 4;
+constexpr int kRows = kHasManyRegisters ? 8 : 4;
 static_assert(kRowTile % kRows == 0, "rows in registers share a tile of factors");
 constexpr int64_t kOutputs = 64;  // outputs by which the inner loops go: their block stays in L1
 

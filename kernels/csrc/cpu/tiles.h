@@ -8,8 +8,10 @@ namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-constexpr int kVectors = 4;  // of a tile, along the lanes
-constexpr int kLanes = kVectors * kWidth;
+constexpr int kLanes = 64;   // rows side by side in a packed operand, whatever the vectors
+constexpr int kVectors = 4;  // that a tile takes along them at a time
+constexpr int kPassLanes = kVectors * kWidth;
+static_assert(kLanes % kPassLanes == 0, "a block of lanes is a whole number of passes");
 
 struct Rows {
   const float* data;

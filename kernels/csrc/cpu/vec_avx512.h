@@ -1,0 +1,61 @@
+// Vectors of 16 floats: AVX-512.
+// Included by vec.h inside its namespaces: no guard, no include.
+
+constexpr int kWidth = 16;
+constexpr bool kHasManyRegisters = true;  // 32, not 16
+using V = __m512;
+using I = __m512i;
+
+inline V load(const float* p) { return _mm512_loadu_ps(p); }
+inline void store(float* p, V v) { _mm512_storeu_ps(p, v); }
+inline V all(float v) { return _mm512_set1_ps(v); }
+inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+inline V fms(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); }
+// a - b to the same bits as plain subtraction, but on the multiplier: next to a maximum, the adder is
+// what AMD's processors run out of.
+inline V difference(V a, V b) { return fms(a, all(1.0f), b); }
+inline V max(V a, V b) { return _mm512_max_ps(a, b); }
+inline V min(V a, V b) { return _mm512_min_ps(a, b); }
+inline V abs(V a) { return _mm512_abs_ps(a); }
+inline V max_abs(V a, V b) { return _mm512_range_ps(a, b, 0xB); }
+inline V sqrt(V a) { return _mm512_sqrt_ps(a); }
+// magnitude (>= 0) with the sign of `of`
+inline V with_sign(V magnitude, V of) {
+  return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(magnitude),
+                                                       _mm512_castps_si512(of),
+                                                       _mm512_set1_epi32(INT32_MIN), 0xF8));
+}
+// v where a >= b, else 0
+inline V where_ge(V a, V b, V v) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), v);
+}
+inline V select_gt(V a, V b, V yes, V no) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), no, yes);
+}
+inline uint32_t equal_bits(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+inline I bits(V v) { return _mm512_castps_si512(v); }
+inline V from_bits(I v) { return _mm512_castsi512_ps(v); }
+inline I all_int(int32_t v) { return _mm512_set1_epi32(v); }
+inline I add_int(I a, I b) { return _mm512_add_epi32(a, b); }
+inline I sub_int(I a, I b) { return _mm512_sub_epi32(a, b); }
+inline I and_int(I a, I b) { return _mm512_and_si512(a, b); }
+inline I shift_left_23(I a) { return _mm512_slli_epi32(a, 23); }
+constexpr int kTableSize = 16;
+// table[exponent of v, biased, modulo kTableSize]
+inline V look_up_exponent(const float* table, V v) {
+  return _mm512_permutexvar_ps(_mm512_srli_epi32(bits(v), 23), load(table));
+}
+inline V mantissa(V v) {  // of v > 0, in [1, 2)
+  return from_bits(_mm512_ternarylogic_epi32(bits(v), all_int(0x7fffff), all_int(0x3f800000), 0xEA));
+}
+inline V to_float(I a) { return _mm512_cvtepi32_ps(a); }
+// Appends first + k, for every lane k with a >= b, to the list, ascending; may write kWidth entries.
+inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
+  const __mmask16 mask = _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+  const I lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const I index = add_int(lane, all_int(first));
+  _mm512_storeu_si512(end, _mm512_maskz_compress_epi32(mask, index));
+  return end + __builtin_popcount(mask);
+}
+inline float sum_lanes(V v) { return _mm512_reduce_add_ps(v); }
+inline float smallest_lane(V v) { return _mm512_reduce_min_ps(v); }
