@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.context import Context
 from stages.data.manifest import Manifest, Split, image_key, write_manifest
@@ -47,6 +48,15 @@ context = Context(
 )
 run(context, Settings.model_validate_json(settings))
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads gain so small a network nothing, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -111,8 +121,9 @@ def train(data_dir: Path) -> Callable[[Path, Settings], Path]:
 
 
 @pytest.fixture
-def start_train(data_dir: Path) -> Callable[..., "subprocess.Popen[str]"]:
+def start_train(data_dir: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """`start_train(folder, settings, rank=0, world_size=1, port=0)` runs it in another process."""
+    started: list[subprocess.Popen[str]] = []
 
     def start(
         folder: Path, settings: Settings, rank: int = 0, world_size: int = 1, port: int = 0
@@ -120,11 +131,18 @@ def start_train(data_dir: Path) -> Callable[..., "subprocess.Popen[str]"]:
         folder.mkdir(exist_ok=True)
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
         environment = os.environ | {name: str(value) for name, value in ranks.items()}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", RUN_STAGE, data_dir, folder, settings.model_dump_json()],
-            env=environment | {"MASTER_ADDR": "127.0.0.1"},
+            env=environment | {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"},
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
