@@ -42,9 +42,12 @@ def quiet_opcheck() -> Iterator[None]:
         yield
 
 
-def error_of(value: Tensor, exact: Tensor) -> float:
-    """Largest error, relative to the largest exact value."""
+def error_of(value: Tensor, exact: Tensor, terms: Tensor | None = None) -> float:
+    """Largest error, relative to the largest exact value.
+
+    Of a sum, give the sums of its absolute terms: where terms cancel, their rounding stays.
+    """
     if exact.numel() == 0:
         return 0.0
-    scale = exact.abs().max().item() or 1.0
+    scale = (exact if terms is None else terms).abs().max().item() or 1.0
     return (value.double() - exact).abs().max().item() / scale
