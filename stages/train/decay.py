@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from kernels.nn import DistanceLinear
 
+LOG_FLOOR = -60.0
+"""Logarithm of the smallest u^(p-2) that is told apart; the largest is 0."""
+
 
 @torch.no_grad()
 def lp_decay_(weight: Tensor, p: float, amount: float) -> None:
@@ -30,7 +33,9 @@ def lp_decay_(weight: Tensor, p: float, amount: float) -> None:
     # u = |w| / max |w| keeps powers finite: the factor is u^(p-2) / (sum u^p)^((p-2)/p).
     size = weight.abs()
     size /= size.amax(1, keepdim=True).clamp_(min=torch.finfo(weight.dtype).tiny)
-    power = size.pow(p - 2)
+    # Faster than pow. The floor changes no float32 weight and keeps subnormal numbers out, on which
+    # a CPU spends ten times as long.
+    power = size.log().mul_(p - 2).clamp_(min=LOG_FLOOR).exp_()
     norm = (power * size.square_()).sum(1, keepdim=True).pow_((p - 2) / p)
     norm.clamp_(min=torch.finfo(weight.dtype).tiny)
     weight.addcmul_(weight, power.div_(norm), value=-amount)
