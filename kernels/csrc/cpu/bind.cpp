@@ -1,7 +1,8 @@
-// The only file that sees torch: registers the operators' CPU kernels, unpacks tensors, loops over groups.
+// The only file that sees torch: registers the operators' CPU kernels, unpacks tensors, loops over
+// groups.
 //
-// It uses torch's stable ABI, which compiles in two seconds and whose parallel loop runs inside libtorch,
-// on the thread pool that torch itself uses.
+// It uses torch's stable ABI, which compiles in two seconds and whose parallel loop runs inside
+// libtorch, on the thread pool that torch itself uses.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -17,7 +18,8 @@ namespace supnorm {
 void run_tasks(int64_t num_tasks, void (*body)(void*, int64_t, int64_t), void* context) {
   std::atomic<int64_t> next{0};
   const int64_t num_threads = torch::stable::get_num_threads();
-  // Tasks are handed out one by one: they differ in length, and so does the threads' share of the cores.
+  // Tasks are handed out one by one: they differ in length, and so does the threads' share of the
+  // cores.
   torch::stable::parallel_for(0, num_threads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t thread = begin; thread < end; ++thread) {
       for (int64_t task = next++; task < num_tasks; task = next++) body(context, task, task + 1);
@@ -74,7 +76,8 @@ struct Operands {
     const T* x_data = static_cast<const T*>(x.data_ptr());
     const T* w_data = static_cast<const T*>(w.data_ptr());
     for (int64_t g = 0; g < groups; ++g) {
-      const int64_t w_at = g * group_outputs * inputs, x_at = g * inputs, out_at = g * group_outputs;
+      const int64_t w_at = g * group_outputs * inputs, x_at = g * inputs,
+                    out_at = g * group_outputs;
       const typename ProblemOf<T>::Type problem = {
           x_data + x_at, w_data + w_at, rows(), group_outputs, inputs, groups * inputs, outputs()};
       f(problem, w_at, x_at, out_at);
@@ -112,19 +115,21 @@ Tensor lp_distance(const Tensor& x, const Tensor& w, double p, int64_t groups) {
   return out;
 }
 
-std::tuple<Tensor, Tensor> lp_distance_backward(const Tensor& grad, const Tensor& x, const Tensor& w,
-                                                const Tensor& distance, double p, int64_t groups,
-                                                std::vector<bool> mask) {
+std::tuple<Tensor, Tensor> lp_distance_backward(const Tensor& grad, const Tensor& x,
+                                                const Tensor& w, const Tensor& distance, double p,
+                                                int64_t groups, std::vector<bool> mask) {
   const Operands operands(x, w, groups);
   const Tensor grads = operands.dense_result(grad), distances = operands.dense_result(distance);
-  const Tensor grad_x = new_gradient(operands.x, mask[0]), grad_w = new_gradient(operands.w, mask[1]);
+  const Tensor grad_x = new_gradient(operands.x, mask[0]),
+               grad_w = new_gradient(operands.w, mask[1]);
   for_dtype(x, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
-    operands.for_each_group<T>([&](const auto& problem, int64_t w_at, int64_t x_at, int64_t out_at) {
-      run_lp_distance_backward(problem, p, data<T>(grads) + out_at, data<T>(distances) + out_at,
-                               gradient_at<T>(grad_x, mask[0], x_at),
-                               gradient_at<T>(grad_w, mask[1], w_at));
-    });
+    operands.for_each_group<T>(
+        [&](const auto& problem, int64_t w_at, int64_t x_at, int64_t out_at) {
+          run_lp_distance_backward(problem, p, data<T>(grads) + out_at, data<T>(distances) + out_at,
+                                   gradient_at<T>(grad_x, mask[0], x_at),
+                                   gradient_at<T>(grad_w, mask[1], w_at));
+        });
   });
   return {grad_x, grad_w};
 }
@@ -161,13 +166,15 @@ std::tuple<Tensor, Tensor> linf_distance_backward(const Tensor& grad, const Tens
   const Operands operands(x, w, groups);
   const Tensor grads = operands.dense_result(grad), index = operands.dense_result(argmax);
   const Tensor flow = operands.new_result();
-  const Tensor grad_x = new_gradient(operands.x, mask[0]), grad_w = new_gradient(operands.w, mask[1]);
+  const Tensor grad_x = new_gradient(operands.x, mask[0]),
+               grad_w = new_gradient(operands.w, mask[1]);
   for_dtype(x, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     operands.for_each_group<T>([&](const auto& any, int64_t w_at, int64_t x_at, int64_t out_at) {
       const auto problem = plain(any);
       const int32_t* at = data<int32_t>(index) + out_at;
-      T* flow_at = data<T>(flow) + x_at / problem.num_inputs * problem.num_outputs * problem.num_rows;
+      T* flow_at =
+          data<T>(flow) + x_at / problem.num_inputs * problem.num_outputs * problem.num_rows;
       const double work = 16.0 * problem.num_rows * problem.num_outputs;
       parallel(problem.num_rows, work, [&](int64_t begin, int64_t end) {
         linf_backward_rows(problem, data<T>(grads) + out_at, at, flow_at,
@@ -206,7 +213,8 @@ std::tuple<Tensor, Tensor, Tensor> linf_distance_bounds_backward(
   const Operands operands(lower, w, groups);
   const Operands upper_operands(upper, w, groups);
   STD_TORCH_CHECK(upper.size(0) == lower.size(0), "supnorm: lower and upper differ in shape");
-  const Tensor near = operands.dense_result(grad_smallest), far = operands.dense_result(grad_largest);
+  const Tensor near = operands.dense_result(grad_smallest),
+               far = operands.dense_result(grad_largest);
   const Tensor decisions =
       torch::stable::new_empty(lower, {2, operands.rows(), operands.outputs()}, ScalarType::Int);
   const Tensor grad_lower = new_gradient(operands.x, mask[0]);
@@ -221,8 +229,8 @@ std::tuple<Tensor, Tensor, Tensor> linf_distance_bounds_backward(
       const T *near_grad = data<T>(near) + out_at, *far_grad = data<T>(far) + out_at;
       const double work = work_of(problem);
       parallel(problem.num_rows, work, [&](int64_t begin, int64_t end) {
-        plain_bounds<T>(problem, data<T>(upper_operands.x) + x_at, nullptr, nullptr, near_at, far_at,
-                        begin, end);
+        plain_bounds<T>(problem, data<T>(upper_operands.x) + x_at, nullptr, nullptr, near_at,
+                        far_at, begin, end);
         bounds_backward_rows(problem, near_grad, far_grad, near_at, far_at,
                              gradient_at<T>(grad_lower, mask[0], x_at),
                              gradient_at<T>(grad_upper, mask[1], x_at), begin, end);

@@ -1,9 +1,11 @@
 // Which inputs can matter to an output, for a whole block of lanes at once.
 //
 // Per input i a block of lane rows spans [low_i, high_i]. For a broadcast row r
-//   |lane_i - r_i| <= bound_i = max(high_i - r_i, r_i - low_i)      for every lane, rounding included:
-// rounding to nearest is monotone, so the rounded difference is at most the rounded bound. Inputs with
-// bound_i below a threshold that no lane's deciding difference falls below need not be looked at.
+//   |lane_i - r_i| <= bound_i = max(high_i - r_i, r_i - low_i)      for every lane, rounding
+//   included:
+// rounding to nearest is monotone, so the rounded difference is at most the rounded bound. Inputs
+// with bound_i below a threshold that no lane's deciding difference falls below need not be looked
+// at.
 #pragma once
 
 #include "vec.h"

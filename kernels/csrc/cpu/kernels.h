@@ -1,8 +1,10 @@
-// What the kernels of one instruction set offer to bind.cpp. Plain data only: no torch, no library headers.
+// What the kernels of one instruction set offer to bind.cpp. Plain data only: no torch, no library
+// headers.
 //
-// Legend: B samples (rows of x), O outputs (rows of w), I inputs, all of one group. Everything is float32.
-// A kernel works on tasks [begin, end) of the number its *_tasks states; tasks are independent of one
-// another and of who runs them, which is why results do not depend on the number of threads.
+// Legend: B samples (rows of x), O outputs (rows of w), I inputs, all of one group. Everything is
+// float32. A kernel works on tasks [begin, end) of the number its *_tasks states; tasks are
+// independent of one another and of who runs them, which is why results do not depend on the number
+// of threads.
 #pragma once
 
 #include <stdint.h>
@@ -19,8 +21,9 @@ struct Problem {
   int64_t out_stride;  // of everything shaped (B, O)
 };
 
-// The forward kernels are symmetric in x and w. One operand lies along the lanes of the vectors, packed
-// block by block as packed[i][lane] and padded with its last row; a row of the other is broadcast.
+// The forward kernels are symmetric in x and w. One operand lies along the lanes of the vectors,
+// packed block by block as packed[i][lane] and padded with its last row; a row of the other is
+// broadcast.
 struct ForwardArgs {
   Problem problem;
   bool batch_lanes;        // samples along the lanes, else outputs
@@ -30,7 +33,8 @@ struct ForwardArgs {
   const float* broadcast;  // the other one, scaled
   int64_t broadcast_stride;
   double p;
-  int p_squarings;  // log2(p) where p is a power of two and a sum without normalisation is safe, else 0
+  int p_squarings;  // log2(p) where p is a power of two and a sum without normalisation is safe,
+                    // else 0
   PowerPlan plan;
   const float* upper;  // bounds: upper ends, with x the lower ends
   float* out;          // (B, O)
@@ -47,10 +51,10 @@ struct BackwardArgs {
   const float* distance;   // (B, O)
   float *grad_x, *grad_w;  // (B, I) and (O, I), zero before; either may be null
 
-  // Any p. Factors are [block][output][grad, distance, 1 / distance][lane], blocks of `lanes` samples;
-  // limits [block][output]: below it |x - w| has no slope in any lane.
-  PowerPlan plan;          // of p - 1
-  const float* scaled_w;   // (O, I)
+  // Any p. Factors are [block][output][grad, distance, 1 / distance][lane], blocks of `lanes`
+  // samples; limits [block][output]: below it |x - w| has no slope in any lane.
+  PowerPlan plan;         // of p - 1
+  const float* scaled_w;  // (O, I)
   int64_t inputs_a_task;
   float *factors, *limits;
 
@@ -78,7 +82,8 @@ struct Kernels {
   void (*squares_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // squares_lanes
 };
 
-// Broadcast rows that one task of a forward kernel takes; tasks = blocks of lanes * blocks of these.
+// Broadcast rows that one task of a forward kernel takes; tasks = blocks of lanes * blocks of
+// these.
 constexpr int64_t kTaskRows = 48;
 
 // Below this distance (after scaling) the float32 kernels leave an output to `lp_distance_one`.

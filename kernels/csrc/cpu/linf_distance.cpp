@@ -1,9 +1,10 @@
 // max_i |x_i - w_oi|, with the lowest i that reaches it where asked.
 //
-// Dense: kRows broadcast rows by kVectors vectors of lanes at a time, maxima in registers over all inputs. For the
-// index a tile keeps the chunk of inputs in which the maximum first appeared, and looks it up there.
-// Sparse: per broadcast row only the inputs that can reach the maximum of some lane (candidates.h).
-// A task counts the candidates of a few of its rows and takes what costs less; both give the same bits.
+// Dense: kRows broadcast rows by kVectors vectors of lanes at a time, maxima in registers over all
+// inputs. For the index a tile keeps the chunk of inputs in which the maximum first appeared, and
+// looks it up there. Sparse: per broadcast row only the inputs that can reach the maximum of some
+// lane (candidates.h). A task counts the candidates of a few of its rows and takes what costs less;
+// both give the same bits.
 #include "sparse.h"
 
 namespace supnorm {
@@ -68,7 +69,8 @@ void find_inputs(const ForwardArgs& a, const TilePlace& place, const float* valu
     for (int r = 0; r < place.num_rows; ++r) {
       const Pair pair = pair_at(a, place, lane, r);
       const int64_t first = static_cast<int64_t>(chunk[r * kLanes + lane]) * kChunk;
-      const int64_t last = first + kChunk < problem.num_inputs ? first + kChunk : problem.num_inputs;
+      const int64_t last =
+          first + kChunk < problem.num_inputs ? first + kChunk : problem.num_inputs;
       a.argmax[pair.sample * problem.out_stride + pair.output] = find_input(
           problem.x + pair.sample * problem.x_stride, problem.w + pair.output * problem.num_inputs,
           value[r * kLanes + lane], first, last);

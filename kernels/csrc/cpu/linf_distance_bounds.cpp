@@ -1,7 +1,7 @@
 // Over the box lower <= x <= upper: smallest and largest max_i |x_i - w_oi|.
 //
-// With a = lower - w and b = upper - w the distance to an interval is max(a, -b, 0) and the far end is
-// max(b, -a), so four running extremes of two differences give both.
+// With a = lower - w and b = upper - w the distance to an interval is max(a, -b, 0) and the far end
+// is max(b, -a), so four running extremes of two differences give both.
 #include "tiles.h"
 
 namespace supnorm {

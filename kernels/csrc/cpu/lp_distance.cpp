@@ -1,9 +1,9 @@
 // (sum_i |x_i - w_oi|^p)^(1/p).
 //
-// p = 2, 4, 8, 16: one pass, the sum of plain powers, where the scale chosen by the caller keeps them in
-// range; a tile with a sum out of range is done again the general way.
-// Any p: per broadcast row and block of lanes the inputs that can matter to the sum of some lane
-// (candidates.h), their maximum m, then the sum of (|x_i - w_oi| / m)^p over them.
+// p = 2, 4, 8, 16: one pass, the sum of plain powers, where the scale chosen by the caller keeps
+// them in range; a tile with a sum out of range is done again the general way. Any p: per broadcast
+// row and block of lanes the inputs that can matter to the sum of some lane (candidates.h), their
+// maximum m, then the sum of (|x_i - w_oi| / m)^p over them.
 #include "power.h"
 #include "sparse.h"
 

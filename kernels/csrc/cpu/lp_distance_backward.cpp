@@ -1,9 +1,11 @@
 // Gradients of lp_distance, any p: with c = grad_o sign(t) (|t| / d_o)^(p-1), t = x_i - w_oi,
-// grad_x_i is the sum of c over outputs and grad_w_oi minus the sum over samples. One pass gives both.
+// grad_x_i is the sum of c over outputs and grad_w_oi minus the sum over samples. One pass gives
+// both.
 //
-// A task owns some inputs: no two tasks add to the same number, so nothing is atomic, the order of every
-// sum is fixed, and results do not depend on how many inputs a task has. Samples lie along the lanes; per
-// output only the inputs that have a slope in some lane are looked at (candidates.h).
+// A task owns some inputs: no two tasks add to the same number, so nothing is atomic, the order of
+// every sum is fixed, and results do not depend on how many inputs a task has. Samples lie along
+// the lanes; per output only the inputs that have a slope in some lane are looked at
+// (candidates.h).
 #include "pack.h"
 #include "power.h"
 #include "sparse.h"
@@ -46,7 +48,8 @@ struct Factors {
   }
 };
 
-// Adds one output's gradients from a pass of lanes: to grad_x, and to its row of grad_w unless null.
+// Adds one output's gradients from a pass of lanes: to grad_x, and to its row of grad_w unless
+// null.
 template <class Power>
 __attribute__((noinline)) void add_pass(const PowerPlan& plan, const float* x, const float* w,
                                         const float* factor_data, const int32_t* list,
@@ -112,8 +115,8 @@ void add_block(const BackwardArgs& a, const Scratch& scratch, int64_t block, int
 
 }  // namespace
 
-// Smaller distances than the smallest are left to double precision afterwards: their gradient is 0 here,
-// as is that of padding.
+// Smaller distances than the smallest are left to double precision afterwards: their gradient is 0
+// here, as is that of padding.
 void lp_distance_factors(const BackwardArgs& a, int64_t begin, int64_t end) {
   const Problem& problem = a.problem;
   for (int64_t block = begin; block < end; ++block) {

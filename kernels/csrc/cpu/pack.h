@@ -7,8 +7,8 @@ namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-// Rows [block * kLanes, ...) of a matrix to target[column][lane], filled up with the last row, and the
-// ends of what the lanes span in every column. Columns go by in strips that fit the L1 cache.
+// Rows [block * kLanes, ...) of a matrix to target[column][lane], filled up with the last row, and
+// the ends of what the lanes span in every column. Columns go by in strips that fit the L1 cache.
 inline void pack_block(const float* source, int64_t rows, int64_t columns, int64_t stride,
                        float scale, int64_t block, float* target, float* low, float* high) {
   constexpr int64_t kStrip = 16;

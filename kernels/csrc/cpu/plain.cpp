@@ -84,8 +84,8 @@ void plain_lp_distance(const PlainProblem<T>& a, double p, T* out, int64_t begin
   const Power power(p);
   for (int64_t b = begin; b < end; ++b) {
     for (int64_t o = 0; o < a.num_outputs; ++o) {
-      out[b * a.out_stride + o] = (T)lp_one(a.x + b * a.x_stride, a.w + o * a.num_inputs,
-                                            a.num_inputs, p, power);
+      out[b * a.out_stride + o] =
+          (T)lp_one(a.x + b * a.x_stride, a.w + o * a.num_inputs, a.num_inputs, p, power);
     }
   }
 }
@@ -94,8 +94,9 @@ namespace {
 
 // Adds the gradient of output (b, o) for inputs [begin, end).
 template <class T>
-void lp_backward_one(const PlainProblem<T>& a, int64_t b, int64_t o, const Power& power, double grad,
-                     double distance, T* grad_x, T* grad_w, int64_t begin, int64_t end) {
+void lp_backward_one(const PlainProblem<T>& a, int64_t b, int64_t o, const Power& power,
+                     double grad, double distance, T* grad_x, T* grad_w, int64_t begin,
+                     int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     const double t = (double)a.x[b * a.x_stride + i] - (double)a.w[o * a.num_inputs + i];
     const double change = grad * copysign(power(fabs(t) / distance), t);
@@ -211,8 +212,8 @@ void plain_bounds(const PlainProblem<T>& a, const T* upper, T* smallest, T* larg
 
 namespace {
 
-// The smallest distance grows with the lower end and falls with the upper one; the largest the other
-// way round. The weight's gradient is minus what the box's two ends get together.
+// The smallest distance grows with the lower end and falls with the upper one; the largest the
+// other way round. The weight's gradient is minus what the box's two ends get together.
 template <class T>
 T smallest_flow(T grad, int32_t decision) {
   return decision & 1 ? -grad : grad;

@@ -1,5 +1,6 @@
-// Every operator in plain C++: for float64, and for float32 with NaN or infinity among the inputs, which
-// the vector kernels' maxima would lose. Also the scatters behind the gradients at p = infinity.
+// Every operator in plain C++: for float64, and for float32 with NaN or infinity among the inputs,
+// which the vector kernels' maxima would lose. Also the scatters behind the gradients at p =
+// infinity.
 //
 // Legend as in kernels.h. T is float or double. Tasks are rows (samples) unless said otherwise.
 #pragma once
@@ -20,12 +21,14 @@ struct PlainProblem {
 uint32_t largest_bits(const float* data, int64_t rows, int64_t columns, int64_t stride);
 
 template <class T>
-void plain_lp_distance(const PlainProblem<T>& problem, double p, T* out, int64_t begin, int64_t end);
+void plain_lp_distance(const PlainProblem<T>& problem, double p, T* out, int64_t begin,
+                       int64_t end);
 
 // Tasks are inputs: each adds to its own columns of grad_x and grad_w (either may be null).
 template <class T>
 void plain_lp_distance_backward(const PlainProblem<T>& problem, double p, const T* grad,
-                                const T* distance, T* grad_x, T* grad_w, int64_t begin, int64_t end);
+                                const T* distance, T* grad_x, T* grad_w, int64_t begin,
+                                int64_t end);
 
 // Adds, on one thread, the gradients of the outputs with 0 < distance < limit.
 void plain_lp_distance_backward_below(const PlainProblem<float>& problem, double p, float limit,
@@ -39,21 +42,23 @@ void plain_linf_distance(const PlainProblem<T>& problem, T* out, int32_t* argmax
 
 // flow (B, O, dense) <- grad * sign(x - w) at the arg-max; grad_x <- its sums, unless null.
 template <class T>
-void linf_backward_rows(const PlainProblem<T>& problem, const T* grad, const int32_t* argmax, T* flow,
-                        T* grad_x, int64_t begin, int64_t end);
+void linf_backward_rows(const PlainProblem<T>& problem, const T* grad, const int32_t* argmax,
+                        T* flow, T* grad_x, int64_t begin, int64_t end);
 
 // Tasks are outputs.
 template <class T>
 void linf_backward_outputs(const PlainProblem<T>& problem, const T* flow, const int32_t* argmax,
                            T* grad_w, int64_t begin, int64_t end);
 
-// problem.x has the lower ends. Where a decision is asked for (not null) it says which number the bound
-// comes from: 2 * input + (1 if the upper end decides), or -1 where the bound is 0.
+// problem.x has the lower ends. Where a decision is asked for (not null) it says which number the
+// bound comes from: 2 * input + (1 if the upper end decides), or -1 where the bound is 0.
 template <class T>
 void plain_bounds(const PlainProblem<T>& problem, const T* upper, T* smallest, T* largest,
-                  int32_t* smallest_decision, int32_t* largest_decision, int64_t begin, int64_t end);
+                  int32_t* smallest_decision, int32_t* largest_decision, int64_t begin,
+                  int64_t end);
 
-// grad_lower and grad_upper <- sums over outputs of what the decisions send there; either may be null.
+// grad_lower and grad_upper <- sums over outputs of what the decisions send there; either may be
+// null.
 template <class T>
 void bounds_backward_rows(const PlainProblem<T>& problem, const T* grad_smallest,
                           const T* grad_largest, const int32_t* smallest_decision,
@@ -64,6 +69,7 @@ void bounds_backward_rows(const PlainProblem<T>& problem, const T* grad_smallest
 template <class T>
 void bounds_backward_outputs(const PlainProblem<T>& problem, const T* grad_smallest,
                              const T* grad_largest, const int32_t* smallest_decision,
-                             const int32_t* largest_decision, T* grad_w, int64_t begin, int64_t end);
+                             const int32_t* largest_decision, T* grad_w, int64_t begin,
+                             int64_t end);
 
 }  // namespace supnorm

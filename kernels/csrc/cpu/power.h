@@ -73,7 +73,8 @@ struct NarrowPower {
   static void raise(const PowerPlan& plan, const V* size, const V* largest, const V* inverse,
                     V* power) {
     V s[kCount];
-    // u - 1 through the exact difference: u itself would be rounded, and the power takes that q-fold.
+    // u - 1 through the exact difference: u itself would be rounded, and the power takes that
+    // q-fold.
     for (int k = 0; k < kCount; ++k) s[k] = (size[k] - largest[k]) * inverse[k];
     polynomial<kDegree, kCount>(plan, s, power);
     square<kCount>(plan.squarings, power);

@@ -20,7 +20,8 @@ constexpr int kCheapDegree = 9;
 // Larger coefficients would cancel, and lose in float32 what the fit has gained.
 constexpr double kLargestCoefficient = 8;
 
-// The function to fit, (1 + s)^w on [low, high], and how much each error weighs: 1 / (error allowed).
+// The function to fit, (1 + s)^w on [low, high], and how much each error weighs: 1 / (error
+// allowed).
 struct Target {
   double low, high, w, q;
   PowerUse use;
@@ -37,7 +38,8 @@ struct Target {
   }
 };
 
-// Weighted least squares for Q in (1 + s)^w = 1 + s Q(s), by Gram-Schmidt on powers of the variable z in
+// Weighted least squares for Q in (1 + s)^w = 1 + s Q(s), by Gram-Schmidt on powers of the variable
+// z in
 // [-1, 1]; points crowd towards the ends as Chebyshev's do, which makes it nearly minimax.
 class Fit {
  public:
@@ -78,7 +80,8 @@ class Fit {
     const double slope = 2 / (target_.high - target_.low);
     const double offset = -(target_.high + target_.low) / (target_.high - target_.low);
     double q[kMaxDegree] = {};
-    for (int j = degree_ - 1; j >= 0; --j) {  // Horner, in polynomials: q <- q * (slope s + offset) + c
+    for (int j = degree_ - 1; j >= 0;
+         --j) {  // Horner, in polynomials: q <- q * (slope s + offset) + c
       for (int c = kMaxDegree - 1; c > 0; --c) q[c] = q[c] * offset + q[c - 1] * slope;
       q[0] = q[0] * offset + in_z_[j];
     }

@@ -1,10 +1,11 @@
-// How to raise u = |x - w| / largest, in [0, 1], to a real power: chosen once a call, in double precision.
+// How to raise u = |x - w| / largest, in [0, 1], to a real power: chosen once a call, in double
+// precision.
 #pragma once
 
 namespace supnorm {
 
-// u^q = (h(u))^(2^squarings), where h(u) = u^(q / 2^squarings) has an exponent in [1, 2) and is nearly
-// straight, so that a short polynomial gives it:
+// u^q = (h(u))^(2^squarings), where h(u) = u^(q / 2^squarings) has an exponent in [1, 2) and is
+// nearly straight, so that a short polynomial gives it:
 //   kNarrow  u in [threshold, 1]: h is a polynomial in u - 1 there;
 //   kTable   the polynomial, in m - 1, serves the mantissa m in [1, 2), a table 2^(q * exponent);
 //   kWide    likewise with m in [sqrt(1/2), sqrt(2)), and 2^(q * exponent) computed.

@@ -9,7 +9,8 @@
 namespace supnorm {
 namespace {
 
-// Scratch memory that a thread keeps between calls: fresh pages would cost more than some kernels do.
+// Scratch memory that a thread keeps between calls: fresh pages would cost more than some kernels
+// do.
 class Workspace {
  public:
   // Room for `count` floats from now until the next call to reset().
@@ -25,12 +26,14 @@ class Workspace {
   void reset(int64_t capacity) {
     used_ = 0;
     if (capacity <= capacity_ && capacity_ <= kKept) return;
-    data_.reset(static_cast<float*>(::operator new(sizeof(float) * capacity, std::align_val_t(64))));
+    data_.reset(
+        static_cast<float*>(::operator new(sizeof(float) * capacity, std::align_val_t(64))));
     capacity_ = capacity;
   }
 
  private:
-  static constexpr int64_t kKept = int64_t{1} << 26;  // floats; a larger one goes with the next call
+  static constexpr int64_t kKept = int64_t{1}
+                                   << 26;  // floats; a larger one goes with the next call
 
   struct Free {
     void operator()(float* data) const { ::operator delete(data, std::align_val_t(64)); }
@@ -53,13 +56,15 @@ float as_float(uint32_t bits) {
   return value;
 }
 
-// max |x| + max |w|: no difference is larger. NaN or infinity where an operand has one, or it overflows.
+// max |x| + max |w|: no difference is larger. NaN or infinity where an operand has one, or it
+// overflows.
 float largest_difference_bound(const float* x, const Problem& a) {
   return as_float(largest_bits(x, a.num_rows, a.num_inputs, a.x_stride)) +
          as_float(largest_bits(a.w, a.num_outputs, a.num_inputs, a.num_inputs));
 }
 
-// A power of two that brings `largest` to about 2^exponent; 1 where it is within [2^lowest, 2^exponent].
+// A power of two that brings `largest` to about 2^exponent; 1 where it is within [2^lowest,
+// 2^exponent].
 float choose_scale(float largest, int lowest, int exponent) {
   if (largest <= std::ldexp(1.0f, exponent) && largest >= std::ldexp(1.0f, lowest)) return 1.0f;
   const int shift = exponent - 1 - std::ilogb(largest);
@@ -108,7 +113,8 @@ void run_forward(ForwardArgs& args, bool batch_lanes, Kernel kernel) {
   float* packed = workspace().take(packed_size);
   float* spans = workspace().take(spans_size);
   parallel(num_blocks, static_cast<double>(packed_size), [&](int64_t begin, int64_t end) {
-    k.pack(lane_source, lane_rows, a.num_inputs, lane_stride, args.scale, packed, spans, begin, end);
+    k.pack(lane_source, lane_rows, a.num_inputs, lane_stride, args.scale, packed, spans, begin,
+           end);
   });
   args.batch_lanes = batch_lanes;
   args.packed = packed;
@@ -139,9 +145,8 @@ bool is_empty(const P& a) {
 
 template <class T>
 void run_plain_linf(const PlainProblem<T>& a, T* out, int32_t* argmax) {
-  parallel(a.num_rows, work_of(a), [&](int64_t begin, int64_t end) {
-    plain_linf_distance(a, out, argmax, begin, end);
-  });
+  parallel(a.num_rows, work_of(a),
+           [&](int64_t begin, int64_t end) { plain_linf_distance(a, out, argmax, begin, end); });
 }
 
 template <class T>
@@ -183,7 +188,8 @@ Range range_of(const float* distance, const Problem& a) {
   return range;
 }
 
-// Chooses a scale for gradients by squaring alone; false where slopes or factors could leave the range.
+// Chooses a scale for gradients by squaring alone; false where slopes or factors could leave the
+// range.
 bool plan_squares(BackwardArgs& args, float largest, const Range& distances) {
   args.p_squarings = squarings_of(args.p);
   if (args.p_squarings == 0) return false;
@@ -209,15 +215,14 @@ void run_squares_backward(BackwardArgs& args) {
   args.packed_w = space.take(w_size);
   args.packed_grad_w = space.take(w_size);
   args.factors = space.take(factors_size);
-  parallel(row_tiles, static_cast<double>(factors_size) * 8, [&](int64_t begin, int64_t end) {
-    k.squares_backward_factors(args, begin, end);
-  });
+  parallel(row_tiles, static_cast<double>(factors_size) * 8,
+           [&](int64_t begin, int64_t end) { k.squares_backward_factors(args, begin, end); });
   parallel(tasks, work_of(a),
            [&](int64_t begin, int64_t end) { k.squares_backward(args, begin, end); });
 }
 
 void run_general_backward(BackwardArgs& args) {
-  constexpr double kKeptBits = 60;      // slopes below 2^-60 of grad are dropped
+  constexpr double kKeptBits = 60;       // slopes below 2^-60 of grad are dropped
   constexpr int64_t kInputsATask = 128;  // their block of samples and its gradient fit the L2 cache
   const Kernels& k = kernels();
   const Problem& a = args.problem;
@@ -231,12 +236,11 @@ void run_general_backward(BackwardArgs& args) {
               (copies_w ? padded(a.num_outputs * a.num_inputs) : 0));
   args.limits = space.take(limits_size);
   args.factors = space.take(factors_size);
-  args.scaled_w = copies_w ? scaled_copy(a.w, a.num_outputs, a.num_inputs, a.num_inputs, args.scale)
-                           : a.w;
+  args.scaled_w =
+      copies_w ? scaled_copy(a.w, a.num_outputs, a.num_inputs, a.num_inputs, args.scale) : a.w;
   args.inputs_a_task = std::min(kInputsATask, a.num_inputs);
-  parallel(num_blocks, static_cast<double>(factors_size) * 2, [&](int64_t begin, int64_t end) {
-    k.lp_distance_factors(args, begin, end);
-  });
+  parallel(num_blocks, static_cast<double>(factors_size) * 2,
+           [&](int64_t begin, int64_t end) { k.lp_distance_factors(args, begin, end); });
   parallel(blocks(a.num_inputs, args.inputs_a_task), work_of(a),
            [&](int64_t begin, int64_t end) { k.lp_distance_backward(args, begin, end); });
 }
@@ -245,7 +249,8 @@ void run_general_backward(BackwardArgs& args) {
 
 void run_linf_distance(const Problem& a, float* out, int32_t* argmax) {
   if (is_empty(a)) return;
-  if (!std::isfinite(largest_difference_bound(a.x, a))) return run_plain_linf(plain(a), out, argmax);
+  if (!std::isfinite(largest_difference_bound(a.x, a)))
+    return run_plain_linf(plain(a), out, argmax);
   ForwardArgs args = {};
   args.problem = a;
   args.scale = 1.0f;

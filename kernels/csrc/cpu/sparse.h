@@ -20,7 +20,8 @@ inline LaneBlock lane_block(const ForwardArgs& a, int64_t block) {
   return {a.packed + block * kLanes * n, {ends, ends + n}};
 }
 
-// max[v] <- max over the listed inputs of |lane - row|, starting from max[v], for the lanes from `lane`.
+// max[v] <- max over the listed inputs of |lane - row|, starting from max[v], for the lanes from
+// `lane`.
 __attribute__((always_inline)) inline void largest_of_list(const LaneBlock& block, int lane,
                                                            const float* row, const int32_t* list,
                                                            int64_t count, V* max) {

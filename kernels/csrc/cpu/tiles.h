@@ -36,7 +36,8 @@ inline OutStrides out_strides(const ForwardArgs& a) {
   return a.batch_lanes ? OutStrides{a.problem.out_stride, 1} : OutStrides{1, a.problem.out_stride};
 }
 
-// One tile: kLanes lane rows from lane_begin (num_lanes of them real) by num_rows rows from row_begin.
+// One tile: kLanes lane rows from lane_begin (num_lanes of them real) by num_rows rows from
+// row_begin.
 struct TilePlace {
   int64_t lane_begin, row_begin;
   int num_lanes, num_rows;
@@ -54,8 +55,8 @@ inline Task task_at(const ForwardArgs& a, int64_t index) {
   return {index / tasks_a_block, first, first + kTaskRows < count ? first + kTaskRows : count};
 }
 
-// Calls tile(row indices, place) for every tile of a task. kRows row indices are given always: past the
-// end the last row is repeated, and its results are not to be stored.
+// Calls tile(row indices, place) for every tile of a task. kRows row indices are given always: past
+// the end the last row is repeated, and its results are not to be stored.
 template <int kRows, class Tile>
 inline void for_each_tile(const ForwardArgs& a, const Task& task, const Tile& tile) {
   const int64_t lanes_left = num_lane_rows(a) - task.block * kLanes;

@@ -1,8 +1,8 @@
 // One vector of floats, in the instruction set that this translation unit is compiled for.
 //
-// Every kernel source is compiled once an instruction set, with -DSUPNORM_ISA=<name>. Everything here has
-// internal linkage and nothing of the standard library is included, so that no inline function compiled
-// for AVX-512 can be picked by the linker to serve an older processor.
+// Every kernel source is compiled once an instruction set, with -DSUPNORM_ISA=<name>. Everything
+// here has internal linkage and nothing of the standard library is included, so that no inline
+// function compiled for AVX-512 can be picked by the linker to serve an older processor.
 #pragma once
 
 #include <stdint.h>

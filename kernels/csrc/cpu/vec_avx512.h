@@ -11,8 +11,8 @@ inline void store(float* p, V v) { _mm512_storeu_ps(p, v); }
 inline V all(float v) { return _mm512_set1_ps(v); }
 inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 inline V fms(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); }
-// a - b to the same bits as plain subtraction, but on the multiplier: next to a maximum, the adder is
-// what AMD's processors run out of.
+// a - b to the same bits as plain subtraction, but on the multiplier: next to a maximum, the adder
+// is what AMD's processors run out of.
 inline V difference(V a, V b) { return fms(a, all(1.0f), b); }
 inline V max(V a, V b) { return _mm512_max_ps(a, b); }
 inline V min(V a, V b) { return _mm512_min_ps(a, b); }
@@ -21,9 +21,8 @@ inline V max_abs(V a, V b) { return _mm512_range_ps(a, b, 0xB); }
 inline V sqrt(V a) { return _mm512_sqrt_ps(a); }
 // magnitude (>= 0) with the sign of `of`
 inline V with_sign(V magnitude, V of) {
-  return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(magnitude),
-                                                       _mm512_castps_si512(of),
-                                                       _mm512_set1_epi32(INT32_MIN), 0xF8));
+  return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
+      _mm512_castps_si512(magnitude), _mm512_castps_si512(of), _mm512_set1_epi32(INT32_MIN), 0xF8));
 }
 // v where a >= b, else 0
 inline V where_ge(V a, V b, V v) {
@@ -46,10 +45,12 @@ inline V look_up_exponent(const float* table, V v) {
   return _mm512_permutexvar_ps(_mm512_srli_epi32(bits(v), 23), load(table));
 }
 inline V mantissa(V v) {  // of v > 0, in [1, 2)
-  return from_bits(_mm512_ternarylogic_epi32(bits(v), all_int(0x7fffff), all_int(0x3f800000), 0xEA));
+  return from_bits(
+      _mm512_ternarylogic_epi32(bits(v), all_int(0x7fffff), all_int(0x3f800000), 0xEA));
 }
 inline V to_float(I a) { return _mm512_cvtepi32_ps(a); }
-// Appends first + k, for every lane k with a >= b, to the list, ascending; may write kWidth entries.
+// Appends first + k, for every lane k with a >= b, to the list, ascending; may write kWidth
+// entries.
 inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
   const __mmask16 mask = _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
   const I lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);

@@ -1,7 +1,7 @@
 // Vectors of 8 floats with the 32 registers and the masks of AVX-512, for processors that split 512
-// bits in two: there they keep multipliers and adders busy at the same time (Zen 4, measured: 57 against
-// 40 G/s of a difference and a maximum a core).
-// Included by vec.h inside its namespaces: no guard, no include.
+// bits in two: there they keep multipliers and adders busy at the same time (Zen 4, measured: 57
+// against 40 G/s of a difference and a maximum a core). Included by vec.h inside its namespaces: no
+// guard, no include.
 
 constexpr int kWidth = 8;
 constexpr bool kHasManyRegisters = true;  // 32, not 16
@@ -13,8 +13,8 @@ inline void store(float* p, V v) { _mm256_storeu_ps(p, v); }
 inline V all(float v) { return _mm256_set1_ps(v); }
 inline V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 inline V fms(V a, V b, V c) { return _mm256_fmsub_ps(a, b, c); }
-// a - b to the same bits as plain subtraction, but on the multiplier: next to a maximum, the adder is
-// what AMD's processors run out of.
+// a - b to the same bits as plain subtraction, but on the multiplier: next to a maximum, the adder
+// is what AMD's processors run out of.
 inline V difference(V a, V b) { return fms(a, all(1.0f), b); }
 inline V max(V a, V b) { return _mm256_max_ps(a, b); }
 inline V min(V a, V b) { return _mm256_min_ps(a, b); }
@@ -23,9 +23,8 @@ inline V max_abs(V a, V b) { return _mm256_range_ps(a, b, 0xB); }
 inline V sqrt(V a) { return _mm256_sqrt_ps(a); }
 // magnitude (>= 0) with the sign of `of`
 inline V with_sign(V magnitude, V of) {
-  return _mm256_castsi256_ps(_mm256_ternarylogic_epi32(_mm256_castps_si256(magnitude),
-                                                       _mm256_castps_si256(of),
-                                                       _mm256_set1_epi32(INT32_MIN), 0xF8));
+  return _mm256_castsi256_ps(_mm256_ternarylogic_epi32(
+      _mm256_castps_si256(magnitude), _mm256_castps_si256(of), _mm256_set1_epi32(INT32_MIN), 0xF8));
 }
 // v where a >= b, else 0
 inline V where_ge(V a, V b, V v) {
@@ -48,10 +47,12 @@ inline V look_up_exponent(const float* table, V v) {
   return _mm256_permutex2var_ps(load(table), _mm256_srli_epi32(bits(v), 23), load(table + 8));
 }
 inline V mantissa(V v) {  // of v > 0, in [1, 2)
-  return from_bits(_mm256_ternarylogic_epi32(bits(v), all_int(0x7fffff), all_int(0x3f800000), 0xEA));
+  return from_bits(
+      _mm256_ternarylogic_epi32(bits(v), all_int(0x7fffff), all_int(0x3f800000), 0xEA));
 }
 inline V to_float(I a) { return _mm256_cvtepi32_ps(a); }
-// Appends first + k, for every lane k with a >= b, to the list, ascending; may write kWidth entries.
+// Appends first + k, for every lane k with a >= b, to the list, ascending; may write kWidth
+// entries.
 inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
   const __mmask8 mask = _mm256_cmp_ps_mask(a, b, _CMP_GE_OQ);
   const I lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

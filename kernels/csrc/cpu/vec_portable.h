@@ -17,9 +17,7 @@ inline V fma(V a, V b, V c) { return a * b + c; }
 inline V fms(V a, V b, V c) { return a * b - c; }
 inline I bits(V v) { return (I)v; }
 inline V from_bits(I v) { return (V)v; }
-inline V choose(I mask, V yes, V no) {
-  return from_bits((mask & bits(yes)) | (~mask & bits(no)));
-}
+inline V choose(I mask, V yes, V no) { return from_bits((mask & bits(yes)) | (~mask & bits(no))); }
 inline V difference(V a, V b) { return a - b; }
 inline V max(V a, V b) { return choose(a > b, a, b); }
 inline V min(V a, V b) { return choose(a < b, a, b); }
