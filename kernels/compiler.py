@@ -23,10 +23,11 @@ import torch
 SOURCE_DIR = Path(__file__).parent / "csrc" / "cpu"
 
 # Compiled once, for any processor of this architecture.
-COMMON_SOURCES = ("bind", "run", "dispatch", "plain", "power_plan")
+COMMON_SOURCES = ("bind", "run", "run_integers", "dispatch", "plain", "power_plan")
 # Compiled once an instruction set; the best one is chosen at run time.
 KERNEL_SOURCES = (
     "isa",
+    "integer_linf",
     "linf_distance",
     "linf_distance_bounds",
     "lp_distance",

@@ -22,6 +22,8 @@ __all__ = ["linf_argmax", "linf_distance", "linf_distance_bounds", "lp_distance"
 
 SMALLEST_P = 2.0
 LARGEST_P = 1000.0
+FLOATS = (torch.float32, torch.float64)
+INTEGERS = (torch.int16, torch.int32)
 
 schema.define_operators()
 load_cpu_kernels()
@@ -63,8 +65,11 @@ def linf_distance(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
     lowest index i that reaches the maximum; where d_o is 0 it is 0. NaN propagates. Bit-identical
     from run to run and for any number of threads.
 
+    Integers are exact, without gradient, as long as no ``|x_i - w_oi|`` exceeds the largest number
+    of their dtype, which the caller has to prove: otherwise the result means nothing.
+
     Args:
-        x: Samples, (B, G*I) or (B, G*I, L), float32 or float64.
+        x: Samples, (B, G*I) or (B, G*I, L), float32, float64, int16 or int32.
         weight: One row an output, (O, I), of x's dtype and device.
         groups: Number of groups G; it divides O.
 
@@ -77,7 +82,7 @@ def linf_distance(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
 
     Source: arXiv:2102.05363, section 3.
     """
-    check_arguments("linf_distance", {"x": x}, weight, groups)
+    check_arguments("linf_distance", {"x": x}, weight, groups, (*FLOATS, *INTEGERS))
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         distance, _ = _ops.linf_distance_argmax(_to_rows(x), weight, groups)
     else:
@@ -119,10 +124,12 @@ def linf_distance_bounds(
     Rounding to nearest is monotone, so they bound what `linf_distance` itself returns anywhere in
     the box without any slack; against real arithmetic each is off by at most half a unit in the
     last place. The gradient goes to the end of the box, and the weight, that decides the bound:
-    lowest index first, the upper end where both ends tie; a bound of 0 has gradient 0.
+    lowest index first, the upper end where both ends tie; a bound of 0 has gradient 0. Integers are
+    exact as in `linf_distance`.
 
     Args:
-        lower: Lower ends, (B, G*I) or (B, G*I, L), float32 or float64; must not exceed ``upper``.
+        lower: Lower ends, (B, G*I) or (B, G*I, L), float32, float64, int16 or int32; must not
+            exceed ``upper``.
         upper: Upper ends, of the same shape.
         weight: One row an output, (O, I), of the same dtype and device.
         groups: Number of groups G; it divides O.
@@ -134,12 +141,19 @@ def linf_distance_bounds(
         ValueError: A shape or groups that does not fit.
         TypeError: A dtype or device that does not fit.
     """
-    check_arguments("linf_distance_bounds", {"lower": lower, "upper": upper}, weight, groups)
+    box = {"lower": lower, "upper": upper}
+    check_arguments("linf_distance_bounds", box, weight, groups, (*FLOATS, *INTEGERS))
     smallest, largest = _ops.linf_distance_bounds(_to_rows(lower), _to_rows(upper), weight, groups)
     return _to_layout(smallest, lower), _to_layout(largest, lower)
 
 
-def check_arguments(operator: str, inputs: dict[str, Tensor], weight: Tensor, groups: int) -> None:
+def check_arguments(
+    operator: str,
+    inputs: dict[str, Tensor],
+    weight: Tensor,
+    groups: int,
+    allowed: tuple[torch.dtype, ...] = FLOATS,
+) -> None:
     """Raise a message that says what does not fit, unless everything does."""
     name, x = next(iter(inputs.items()))
     for other_name, other in inputs.items():
@@ -166,10 +180,12 @@ def check_arguments(operator: str, inputs: dict[str, Tensor], weight: Tensor, gr
             f"{operator}: {name} has {x.shape[1]} inputs but weight {_shape(weight)} with "
             f"groups={groups} needs {groups * weight.shape[1]}."
         )
-    _check_kind(operator, inputs, weight)
+    _check_kind(operator, inputs, weight, allowed)
 
 
-def _check_kind(operator: str, inputs: dict[str, Tensor], weight: Tensor) -> None:
+def _check_kind(
+    operator: str, inputs: dict[str, Tensor], weight: Tensor, allowed: tuple[torch.dtype, ...]
+) -> None:
     for name, x in inputs.items():
         if x.device != weight.device:
             raise TypeError(
@@ -178,10 +194,9 @@ def _check_kind(operator: str, inputs: dict[str, Tensor], weight: Tensor) -> Non
             )
     dtypes = {name: _working_dtype(x) for name, x in (*inputs.items(), ("weight", weight))}
     for name, dtype in dtypes.items():
-        if dtype not in (torch.float32, torch.float64):
-            raise TypeError(
-                f"{operator}: {name} is {dtype}; expected torch.float32 or torch.float64."
-            )
+        if dtype not in allowed:
+            expected = " or ".join(map(str, allowed))
+            raise TypeError(f"{operator}: {name} is {dtype}; expected {expected}.")
     if len(set(dtypes.values())) > 1:
         given = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
         raise TypeError(f"{operator}: dtypes differ ({given}); convert one of them.")

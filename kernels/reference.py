@@ -1,7 +1,8 @@
 """Every operator as a plain PyTorch formula: the definition, and the fallback.
 
 Legend: B batch, G groups, I inputs per group, O outputs (all groups). All functions take
-x (B, G*I) and weight (O, I), in float32 or float64, on any device. Work is cut into pieces of at
+x (B, G*I) and weight (O, I), in float32 or float64 (`linf_distance` and `linf_distance_bounds` also
+in int16 or int32), on any device. Work is cut into pieces of at
 most ``PIECE_ELEMENTS`` (sample, output, input) triples, so memory stays bounded for every shape.
 """
 

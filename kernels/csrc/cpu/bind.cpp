@@ -49,6 +49,16 @@ void for_dtype(const Tensor& x, const F& f) {
   f(static_cast<double*>(nullptr));
 }
 
+// The same for the integers of exact networks.
+bool is_integer(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Short || x.scalar_type() == ScalarType::Int;
+}
+template <class F>
+void for_integer_dtype(const Tensor& x, const F& f) {
+  if (x.scalar_type() == ScalarType::Short) return f(static_cast<int16_t*>(nullptr));
+  f(static_cast<int32_t*>(nullptr));
+}
+
 // Dense operands and their sizes, checked: a wrong one would read outside its memory.
 struct Operands {
   Operands(const Tensor& x_in, const Tensor& w_in, int64_t groups_in)
@@ -134,6 +144,15 @@ std::tuple<Tensor, Tensor> lp_distance_backward(const Tensor& grad, const Tensor
   return {grad_x, grad_w};
 }
 
+void integer_linf_distance_into(const Operands& operands, const Tensor& out) {
+  for_integer_dtype(operands.x, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    operands.for_each_group<T>([&](const auto& problem, int64_t, int64_t, int64_t out_at) {
+      run_integer_linf_distance<T>(problem, data<T>(out) + out_at);
+    });
+  });
+}
+
 void linf_distance_into(const Operands& operands, const Tensor& out, int32_t* argmax) {
   for_dtype(operands.x, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
@@ -147,7 +166,11 @@ void linf_distance_into(const Operands& operands, const Tensor& out, int32_t* ar
 Tensor linf_distance(const Tensor& x, const Tensor& w, int64_t groups) {
   const Operands operands(x, w, groups);
   const Tensor out = operands.new_result();
-  linf_distance_into(operands, out, nullptr);
+  if (is_integer(x)) {
+    integer_linf_distance_into(operands, out);
+  } else {
+    linf_distance_into(operands, out, nullptr);
+  }
   return out;
 }
 
@@ -191,12 +214,27 @@ std::tuple<Tensor, Tensor> linf_distance_backward(const Tensor& grad, const Tens
   return {grad_x, grad_w};
 }
 
+void integer_bounds_into(const Operands& operands, const Tensor& upper, const Tensor& smallest,
+                         const Tensor& largest) {
+  for_integer_dtype(operands.x, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    operands.for_each_group<T>([&](const auto& problem, int64_t, int64_t x_at, int64_t out_at) {
+      run_integer_bounds<T>(problem, data<T>(upper) + x_at, data<T>(smallest) + out_at,
+                            data<T>(largest) + out_at);
+    });
+  });
+}
+
 std::tuple<Tensor, Tensor> linf_distance_bounds(const Tensor& lower, const Tensor& upper,
                                                 const Tensor& w, int64_t groups) {
   const Operands operands(lower, w, groups);
   const Operands upper_operands(upper, w, groups);
   STD_TORCH_CHECK(upper.size(0) == lower.size(0), "supnorm: lower and upper differ in shape");
   const Tensor smallest = operands.new_result(), largest = operands.new_result();
+  if (is_integer(lower)) {
+    integer_bounds_into(operands, upper_operands.x, smallest, largest);
+    return {smallest, largest};
+  }
   for_dtype(lower, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     operands.for_each_group<T>([&](const auto& problem, int64_t, int64_t x_at, int64_t out_at) {

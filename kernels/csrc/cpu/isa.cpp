@@ -11,6 +11,7 @@ void lp_distance_factors(const BackwardArgs& a, int64_t begin, int64_t end);
 void lp_distance_backward(const BackwardArgs& a, int64_t begin, int64_t end);
 void squares_backward_factors(const BackwardArgs& a, int64_t begin, int64_t end);
 void squares_backward(const BackwardArgs& a, int64_t begin, int64_t end);
+const IntegerKernels& integer_kernels();
 
 namespace {
 
@@ -34,7 +35,8 @@ constexpr Kernels kTable = {SUPNORM_ISA_NAME,
                             lp_distance_factors,
                             lp_distance_backward,
                             squares_backward_factors,
-                            squares_backward};
+                            squares_backward,
+                            integer_kernels};
 
 }  // namespace
 }  // namespace SUPNORM_ISA

@@ -2,13 +2,14 @@
 // headers.
 //
 // Legend: B samples (rows of x), O outputs (rows of w), I inputs, all of one group. Everything is
-// float32. A kernel works on tasks [begin, end) of the number its *_tasks states; tasks are
-// independent of one another and of who runs them, which is why results do not depend on the number
-// of threads.
+// float32, but for the integers of integers.h. A kernel works on tasks [begin, end) of the number
+// its *_tasks states; tasks are independent of one another and of who runs them, which is why
+// results do not depend on the number of threads.
 #pragma once
 
 #include <stdint.h>
 
+#include "integers.h"
 #include "power_plan.h"
 
 namespace supnorm {
@@ -80,6 +81,7 @@ struct Kernels {
   void (*lp_distance_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // inputs_a_task
   void (*squares_backward_factors)(const BackwardArgs&, int64_t begin, int64_t end);  // kRowTile
   void (*squares_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // squares_lanes
+  const IntegerKernels& (*integers)();                                        // integer_linf.cpp
 };
 
 // Broadcast rows that one task of a forward kernel takes; tasks = blocks of lanes * blocks of
