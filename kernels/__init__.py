@@ -3,10 +3,29 @@
     import kernels
     distance = kernels.linf_distance(x, weight)
 
-`kernels.ops` has the operators, `kernels.nn` the layers, `kernels.backend` says what computes them.
+`kernels.ops` has the operators, `kernels.sparse` those on compressed rows, `kernels.nn` the layers,
+`kernels.backend` says what computes them.
 """
 
 from kernels.backend import backend
 from kernels.ops import linf_argmax, linf_distance, linf_distance_bounds, lp_distance
+from kernels.sparse import (
+    SparseRows,
+    sparse_linf_argmax,
+    sparse_linf_distance,
+    sparse_linf_distance_bounds,
+    sparse_lp_distance,
+)
 
-__all__ = ["backend", "linf_argmax", "linf_distance", "linf_distance_bounds", "lp_distance"]
+__all__ = [
+    "SparseRows",
+    "backend",
+    "linf_argmax",
+    "linf_distance",
+    "linf_distance_bounds",
+    "lp_distance",
+    "sparse_linf_argmax",
+    "sparse_linf_distance",
+    "sparse_linf_distance_bounds",
+    "sparse_lp_distance",
+]

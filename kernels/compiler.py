@@ -23,7 +23,15 @@ import torch
 SOURCE_DIR = Path(__file__).parent / "csrc" / "cpu"
 
 # Compiled once, for any processor of this architecture.
-COMMON_SOURCES = ("bind", "run", "run_integers", "dispatch", "plain", "power_plan")
+COMMON_SOURCES = (
+    "bind",
+    "bind_sparse",
+    "run",
+    "run_integers",
+    "dispatch",
+    "plain",
+    "power_plan",
+)
 # Compiled once an instruction set; the best one is chosen at run time.
 KERNEL_SOURCES = (
     "isa",
@@ -32,6 +40,7 @@ KERNEL_SOURCES = (
     "linf_distance_bounds",
     "lp_distance",
     "lp_distance_backward",
+    "sparse_linf_distance",
     "squares_backward",
 )
 _AVX512 = ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma")
@@ -119,7 +128,7 @@ def _compile_commands(toolchain: Toolchain, working_dir: Path) -> dict[Path, tup
     base = (toolchain.compiler, *FLAGS, *toolchain.extra_flags)
     commands = {}
     for name in COMMON_SOURCES:
-        flags = (*TORCH_FLAGS, f"-I{_torch_dir() / 'include'}") if name == "bind" else ()
+        flags = (*TORCH_FLAGS, f"-I{_torch_dir() / 'include'}") if name.startswith("bind") else ()
         path = working_dir / f"{name}.o"
         commands[path] = (*base, *flags, "-c", str(SOURCE_DIR / f"{name}.cpp"), "-o", str(path))
     for isa, isa_flags in _instruction_sets().items():

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels import reference
+from kernels import reference, sparse_reference
 
 OPERATORS = torch.ops.supnorm
 
@@ -29,6 +29,14 @@ _SCHEMAS = (
     "-> (Tensor, Tensor)",
     "linf_distance_bounds_backward(Tensor grad_smallest, Tensor grad_largest, Tensor lower, "
     "Tensor upper, Tensor weight, int groups, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
+    "sparse_linf_distance(Tensor x, Tensor values, Tensor columns, Tensor starts, Tensor floor) "
+    "-> Tensor",
+    "sparse_linf_distance_argmax(Tensor x, Tensor values, Tensor columns, Tensor starts, "
+    "Tensor floor) -> (Tensor, Tensor)",
+    "sparse_linf_distance_backward(Tensor grad, Tensor x, Tensor values, Tensor columns, "
+    "Tensor deciding, bool[2] output_mask) -> (Tensor, Tensor)",
+    "sparse_linf_distance_bounds(Tensor lower, Tensor upper, Tensor values, Tensor columns, "
+    "Tensor starts, Tensor floor) -> (Tensor, Tensor)",
 )
 
 
@@ -46,6 +54,19 @@ def _argmax_shapes(x: Tensor, weight: Tensor, groups: int) -> tuple[Tensor, Tens
 
 def _bounds_shapes(lower: Tensor, upper: Tensor, weight: Tensor, groups: int) -> tuple[Tensor, ...]:
     return _distance_shape(lower, weight), _distance_shape(lower, weight)
+
+
+def _sparse_shape(x: Tensor, *rows: Tensor) -> Tensor:
+    return x.new_empty(x.shape[0], rows[-1].shape[0])
+
+
+def _sparse_argmax_shapes(x: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]:
+    distance = _sparse_shape(x, *rows)
+    return distance, torch.empty_like(distance, dtype=torch.int32)
+
+
+def _sparse_bounds_shapes(lower: Tensor, upper: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
+    return _sparse_shape(lower, *rows), _sparse_shape(lower, *rows)
 
 
 def _gradient_shapes(num_grads: int) -> Callable[..., tuple[Tensor, ...]]:
@@ -115,6 +136,30 @@ def _bounds_backward(
     return *_wanted(gradients, mask), None
 
 
+def _sparse_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _sparse_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    _, deciding = OPERATORS.sparse_linf_distance_argmax(*ctx.saved_tensors)
+    return _sparse_gradients(ctx, grad, *ctx.saved_tensors[:3], deciding)
+
+
+def _sparse_argmax_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:3], output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _sparse_argmax_backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    return _sparse_gradients(ctx, grad, *ctx.saved_tensors)
+
+
+def _sparse_gradients(ctx: Any, grad: Tensor, *saved: Tensor) -> tuple[Tensor | None, ...]:
+    mask = list(ctx.needs_input_grad[:2])
+    gradients = OPERATORS.sparse_linf_distance_backward(grad, *saved, mask)
+    return *_wanted(gradients, mask), None, None, None
+
+
 def _wanted(gradients: tuple[Tensor, ...], output_mask: list[bool]) -> tuple[Tensor | None, ...]:
     pairs = zip(gradients, output_mask, strict=True)
     return tuple(grad if wanted else None for grad, wanted in pairs)
@@ -139,6 +184,10 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "linf_distance_backward": _masked(reference.linf_distance_backward),
     "linf_distance_bounds": reference.linf_distance_bounds,
     "linf_distance_bounds_backward": _masked(reference.linf_distance_bounds_backward),
+    "sparse_linf_distance": sparse_reference.sparse_linf_distance,
+    "sparse_linf_distance_argmax": sparse_reference.sparse_linf_distance_argmax,
+    "sparse_linf_distance_backward": _masked(sparse_reference.sparse_linf_distance_backward),
+    "sparse_linf_distance_bounds": sparse_reference.sparse_linf_distance_bounds,
 }
 _FAKES: dict[str, Callable[..., Any]] = {
     "lp_distance": _distance_shape,
@@ -148,12 +197,18 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "linf_distance_backward": _gradient_shapes(1),
     "linf_distance_bounds": _bounds_shapes,
     "linf_distance_bounds_backward": _gradient_shapes(2),
+    "sparse_linf_distance": _sparse_shape,
+    "sparse_linf_distance_argmax": _sparse_argmax_shapes,
+    "sparse_linf_distance_backward": _gradient_shapes(1),
+    "sparse_linf_distance_bounds": _sparse_bounds_shapes,
 }
 _GRADIENTS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "lp_distance": (_lp_backward, _lp_setup),
     "linf_distance": (_linf_backward, _linf_setup),
     "linf_distance_argmax": (_linf_argmax_backward, _linf_argmax_setup),
     "linf_distance_bounds": (_bounds_backward, _bounds_setup),
+    "sparse_linf_distance": (_sparse_backward, _sparse_setup),
+    "sparse_linf_distance_argmax": (_sparse_argmax_backward, _sparse_argmax_setup),
 }
 
 

@@ -12,6 +12,7 @@ void lp_distance_backward(const BackwardArgs& a, int64_t begin, int64_t end);
 void squares_backward_factors(const BackwardArgs& a, int64_t begin, int64_t end);
 void squares_backward(const BackwardArgs& a, int64_t begin, int64_t end);
 const IntegerKernels& integer_kernels();
+const AllSparseKernels& sparse_kernels();
 
 namespace {
 
@@ -36,7 +37,8 @@ constexpr Kernels kTable = {SUPNORM_ISA_NAME,
                             lp_distance_backward,
                             squares_backward_factors,
                             squares_backward,
-                            integer_kernels};
+                            integer_kernels,
+                            sparse_kernels};
 
 }  // namespace
 }  // namespace SUPNORM_ISA

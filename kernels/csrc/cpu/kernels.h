@@ -11,6 +11,7 @@
 
 #include "integers.h"
 #include "power_plan.h"
+#include "sparse_kernels.h"
 
 namespace supnorm {
 
@@ -82,6 +83,7 @@ struct Kernels {
   void (*squares_backward_factors)(const BackwardArgs&, int64_t begin, int64_t end);  // kRowTile
   void (*squares_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // squares_lanes
   const IntegerKernels& (*integers)();                                        // integer_linf.cpp
+  const AllSparseKernels& (*sparse)();  // sparse_linf_distance.cpp
 };
 
 // Broadcast rows that one task of a forward kernel takes; tasks = blocks of lanes * blocks of
