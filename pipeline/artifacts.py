@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.digests import FileDigest, file_digest
 from pipeline.errors import StageError
 from pipeline.machine import Machine
+from pipeline.pulse import PULSE_NAME
 
 RECORD_NAME = "stage.json"
 WORK_NAME = "work.json"
@@ -125,7 +126,8 @@ def seal(artifact_dir: Path, record: StageRecord) -> None:
     """Complete the working folder: its record in it, every byte of it on disk."""
     partial = partial_dir(artifact_dir)
     write_durably(partial / RECORD_NAME, record.model_dump_json(indent=2) + "\n")
-    (partial / WORK_NAME).unlink(missing_ok=True)
+    for name in (WORK_NAME, PULSE_NAME):
+        (partial / name).unlink(missing_ok=True)
     for path in (*_all_files(partial), *(path for path in partial.rglob("*") if path.is_dir())):
         _sync(path)
     _sync(partial)
@@ -196,7 +198,7 @@ def _all_files(folder: Path) -> Iterator[Path]:
 
 
 def _counted_files(folder: Path) -> Iterator[Path]:
-    ours = {RECORD_NAME, WORK_NAME}
+    ours = {RECORD_NAME, WORK_NAME, PULSE_NAME}
     ours |= {_temporary_name(name) for name in ours}  # left by a kill in the middle of a write
     for path in folder.iterdir():
         if path.is_dir() and path.name not in UNDIGESTED:

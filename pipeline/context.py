@@ -1,10 +1,12 @@
 """What a running stage is told about its surroundings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.metrics import Metrics
 from pipeline.progress import Progress, track
+from pipeline.pulse import Pulse
 from pipeline.ranks import Ranks
 
 
@@ -23,10 +25,14 @@ class Context:
     inputs: Mapping[str, Path]
     """Input name -> committed artifact folder."""
     ranks: Ranks = field(default_factory=Ranks)
+    metrics: Metrics = field(default_factory=Metrics)
+    """What Prometheus sees of this rank."""
+    listener: Callable[[Pulse], None] | None = None
+    """Is told every few seconds how far a tracked step is."""
 
     def track(self, title: str, total: int, unit: str) -> Progress:
         """A progress display of this stage; silent on every rank but the first."""
-        return track(f"{self.stage}: {title}", total, unit, is_shown=self.ranks.is_first)
+        return track(f"{self.stage}: {title}", total, unit, self.ranks.is_first, self.listener)
 
     def say(self, message: str) -> None:
         """Print one line for the user, from the first rank only."""

@@ -3,15 +3,19 @@
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from pipeline.figures import duration_text
+from pipeline.pulse import Pulse
 
 QUIET_INTERVAL_S = 60.0
 """Between two lines where output is no terminal."""
 REDRAW_INTERVAL_S = 0.1
 """Between two looks at the clock for the live bar; steps can be far shorter."""
+PULSE_INTERVAL_S = 2.0
+"""Between two notices for those who look from elsewhere."""
 BAR_WIDTH = 16
 WINDOW_S = 30.0
 """The rate shown is that of this last while: a step whose pace changes is judged as it is now."""
@@ -20,11 +24,19 @@ WINDOW_S = 30.0
 class Progress:
     """Counts what is done of a known total; a context manager. `track` makes one."""
 
-    def __init__(self, title: str, total: int, unit: str, is_shown: bool) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        unit: str,
+        is_shown: bool,
+        listener: Callable[[Pulse], None] | None,
+    ) -> None:
         self.title, self.total, self.unit = title, total, unit
+        self._listener = listener
         self._done = self._done_before = 0
         self._note = ""
-        self._start = self._last_shown = time.monotonic()
+        self._start = self._last_shown = self._last_told = time.monotonic()
         self._past: deque[tuple[float, int]] = deque([(self._start, 0)])
         self._bar: Any = None
         self._is_shown = is_shown
@@ -35,6 +47,8 @@ class Progress:
         self._note = note or self._note
         interval = QUIET_INTERVAL_S if self._bar is None else REDRAW_INTERVAL_S
         now = time.monotonic()
+        if self._listener and now - self._last_told >= PULSE_INTERVAL_S:
+            self._tell(now)
         if not self._is_shown or now - self._last_shown < interval:
             return
         self._last_shown = now
@@ -67,6 +81,14 @@ class Progress:
             self._bar.stop()
         if self._is_shown:
             print(self._last_line(time.monotonic()), flush=True)
+        if self._listener:
+            self._tell(time.monotonic())
+
+    def _tell(self, now: float) -> None:
+        assert self._listener
+        self._last_told = now
+        self._remember(now)
+        self._listener(Pulse(self._done, self.total, self.unit, self._rate(now), self._note))
 
     def _remember(self, now: float) -> None:
         self._past.append((now, self._done))
@@ -104,7 +126,13 @@ class Progress:
         self._bar.update(self._task, completed=self._done, pace=pace, note=note, refresh=True)
 
 
-def track(title: str, total: int, unit: str, is_shown: bool = True) -> Progress:
+def track(
+    title: str,
+    total: int,
+    unit: str,
+    is_shown: bool = True,
+    listener: Callable[[Pulse], None] | None = None,
+) -> Progress:
     """A progress display with rate and time left.
 
     Args:
@@ -112,8 +140,9 @@ def track(title: str, total: int, unit: str, is_shown: bool = True) -> Progress:
         total: how many units make the whole.
         unit: the plural of what is counted, e.g. `images`.
         is_shown: False makes it silent (every rank but the first).
+        listener: is told every few seconds, and at the end, how far it is.
     """
-    return Progress(title, total, unit, is_shown)
+    return Progress(title, total, unit, is_shown, listener)
 
 
 def _left_text(seconds: float) -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 from pipeline.complaints import validate
 from pipeline.context import Context
 from pipeline.errors import ExitCode, StageError, SupnormError, disk_error
+from pipeline.exporter import Watched, exporting
+from pipeline.metrics import STAGE_PROGRESS, Metrics
+from pipeline.pulse import Pulse, write_pulse
 from pipeline.ranks import Ranks
 from pipeline.screen import say_error
 from pipeline.settings import StageSettings
@@ -25,15 +28,27 @@ def run_rank(working_dir: Path) -> None:
         SupnormError: the stage cannot go on; the message is for the user.
     """
     work = read_work(working_dir)
+    settings = _read_settings(work)
+    ranks, metrics = Ranks.from_environment(), Metrics()
+
+    def listener(pulse: Pulse) -> None:
+        metrics.set(STAGE_PROGRESS, pulse.share)
+        if ranks.is_first:
+            write_pulse(working_dir, pulse)
+
     context = Context(
         pipeline=work.pipeline,
         stage=work.stage,
         output_dir=working_dir,
         inputs={name: working_dir.parent / source for name, source in work.inputs.items()},
-        ranks=Ranks.from_environment(),
+        ranks=ranks,
+        metrics=metrics,
+        listener=listener,
     )
-    stage = importlib.import_module(f"{work.package}.{work.kind}.run")
-    stage.run(context, _read_settings(work))
+    watched = Watched(work.pipeline, work.stage, ranks, work.num_tries)
+    with exporting(metrics, watched, working_dir.parents[1]):
+        stage = importlib.import_module(f"{work.package}.{work.kind}.run")
+        stage.run(context, settings)
 
 
 def main() -> int:

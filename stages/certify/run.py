@@ -4,6 +4,7 @@ import torch
 
 from pipeline.context import Context
 from pipeline.errors import UserError
+from pipeline.metrics import CERTIFY_IMAGES
 from stages.certify.config import Settings
 from stages.certify.examiner import Examiner
 from stages.certify.parts import Parts
@@ -40,7 +41,10 @@ def run(context: Context, settings: Settings) -> None:
             done = num_done
 
         for number in parts.left_for(context.ranks):
-            parts.write(number, examiner.records(_batch(images, parts.indices(number))))
+            rows = examiner.records(_batch(images, parts.indices(number)))
+            parts.write(number, rows)
+            for row in rows:
+                context.metrics.add(CERTIFY_IMAGES, verdict=row.verdict)
             report(parts.num_images_done())
         if not context.ranks.is_first:
             return

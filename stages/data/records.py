@@ -58,6 +58,15 @@ class Record(BaseModel):
         """Right on the unchanged image."""
         return self.predicted == self.label
 
+    @property
+    def verdict(self) -> str:
+        """One word for the image: `certified`, `undecided`, `broken` by the attack, or `wrong`."""
+        if not self.is_correct:
+            return "wrong"
+        if self.certified:
+            return "certified"
+        return "undecided" if self.attacked_correct else "broken"
+
     def is_certified_at(self, eps: Fraction) -> bool:
         """Proved right in the whole ball of radius `eps`; equality is no proof."""
         return eps < Fraction(self.radius)

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.context import Context
 from pipeline.errors import UserError
+from pipeline.metrics import SHARD_IMAGES, SHARD_SHARDS
 from stages.data.catalogue import CATALOGUE, Dataset
 from stages.data.manifest import (
     MANIFEST_NAME,
@@ -114,10 +115,11 @@ def _write_shards(
     pool = ThreadPoolExecutor(num_workers or len(os.sched_getaffinity(0)))
     try:
         with context.track("images", num_images, "images") as progress:
-            for shard in pool.map(
-                lambda plan: _write_shard(context.output_dir, source, plan), plans
-            ):
+            written = pool.map(lambda plan: _write_shard(context.output_dir, source, plan), plans)
+            for plan, shard in zip(plans, written, strict=True):
                 shards.append(shard)
+                context.metrics.add(SHARD_SHARDS, split=plan.split)
+                context.metrics.add(SHARD_IMAGES, shard.num_images, split=plan.split)
                 progress.advance(shard.num_images)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -13,6 +13,7 @@ from stages.data.history import HISTORY_NAME, HistoryLine, append_history, cut_h
 from stages.train.checkpoint import newest_step
 from stages.train.config import Settings
 from stages.train.losses import Objective, Outcome
+from stages.train.meters import Meters
 from stages.train.schedules import Moment, Schedule
 from stages.train.tally import Stopwatch, Tally
 from stages.train.validation import Counts
@@ -45,6 +46,7 @@ class Journal:
         self._check_steps = GPU_CHECK_STEPS if device.type == "cuda" else 1
         self._start, self._seconds_before = time.monotonic(), 0.0
         self._loss, self._accuracies = "", ""
+        self.meters = Meters(context.metrics, float(settings.eps_train))
         self.tally = Tally(device)
         self.stopwatch = Stopwatch()
 
@@ -73,7 +75,9 @@ class Journal:
         """
         self.tally.add(outcome, num_images)
         self.stopwatch.add(num_images * dist.get_world_size())
+        self.meters.count_step(moment, num_images)
         if step % self._check_steps == 0:
+            self.meters.look_at(outcome)
             self._refuse_non_finite(step + 1, [self.tally.sums])
             self._loss = f"p {moment.p:.4g}, loss {float(outcome.loss):.4f}"
 
@@ -93,6 +97,7 @@ class Journal:
         """Write a history line for a validation after `num_done` steps, and start the sums anew."""
         if self._is_first:
             append_history(self._output_dir, self._line(num_done, counts))
+        self.meters.record_validation(counts)
         self.tally.sums.zero_()
         clean, certified = counts.clean_accuracy, counts.certified_accuracy
         self._accuracies = f", val clean {clean:.4f} certified {certified:.4f}"

@@ -80,7 +80,7 @@ def _train(parts: _Parts, first_step: int) -> None:
     with parts.context.track("training", schedule.num_steps, "steps") as progress:
         progress.start_at(first_step)
         steps = _steps(parts.data.batches, first_step, schedule.num_steps, parts.engine.device)
-        for step, epoch, batch in steps:
+        for step, epoch, batch in journal.meters.timed(steps):
             moment = schedule.at(step)
             images = augment(batch.images, batch.indices, settings.seed, epoch, settings.augment)
             inputs = parts.data.normalisation.apply(images)
@@ -147,7 +147,8 @@ def _save(parts: _Parts, num_done: int) -> None:
     if parts.context.ranks.is_first:
         state = {**parts.engine.state(), TALLY: parts.journal.tally.sums}
         keep = parts.settings.checkpoint.keep
-        save_checkpoint(parts.context.output_dir, Checkpoint(num_done, state), keep)
+        with parts.journal.meters.saving():
+            save_checkpoint(parts.context.output_dir, Checkpoint(num_done, state), keep)
 
 
 def _save_network(parts: _Parts) -> None:
