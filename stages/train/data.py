@@ -15,8 +15,8 @@ from stages.data.resident import ImageSet, load_split
 from stages.data.shards import read_samples, read_shard
 from stages.data.streaming import StreamingBatches
 from stages.models.normalisation import Normalisation
+from stages.models.validation import BatchSource
 from stages.train.config import Settings
-from stages.train.validation import BatchSource
 
 
 @dataclass(frozen=True)

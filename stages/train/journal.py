@@ -10,13 +10,13 @@ from torch import Tensor
 from pipeline.context import Context
 from pipeline.errors import StageError
 from stages.data.history import HISTORY_NAME, HistoryLine, append_history, cut_history, read_history
+from stages.models.validation import Counts
 from stages.train.checkpoint import newest_step
 from stages.train.config import Settings
 from stages.train.losses import Objective, Outcome
 from stages.train.meters import Meters
 from stages.train.schedules import Moment, Schedule
 from stages.train.tally import Stopwatch, Tally
-from stages.train.validation import Counts
 
 GPU_CHECK_STEPS = 50
 """On a GPU the loss is looked at this often only: each look waits for the device."""

@@ -10,6 +10,7 @@ from stages.data.augment import augment
 from stages.data.batches import Batch, TrainBatches
 from stages.models.network_file import save_network
 from stages.models.networks import DistanceNetwork, build_network
+from stages.models.validation import at_infinity, evaluate, make_ready_for_infinity
 from stages.train.checkpoint import Checkpoint, keep_newest_only, load_newest, save_checkpoint
 from stages.train.config import Settings
 from stages.train.data import TrainingData, open_data
@@ -17,7 +18,6 @@ from stages.train.engine import Engine, join_ranks, wait_for_ranks
 from stages.train.journal import Journal
 from stages.train.losses import Objective
 from stages.train.schedules import Schedule
-from stages.train.validation import at_infinity, evaluate, make_ready_for_infinity
 
 TALLY = "tally"
 """Name in a checkpoint of the sums since the last validation."""

@@ -15,9 +15,9 @@ from stages.data.history import read_history
 from stages.data.manifest import read_manifest
 from stages.data.resident import load_split
 from stages.models.network_file import load_network
+from stages.models.validation import evaluate
 from stages.train.checkpoint import load_newest, newest_step
 from stages.train.data import open_data, shards_in_order
-from stages.train.validation import evaluate
 
 HYBRID = {
     "network": {"kind": "hybrid", "width": 16, "depth": 2, "hidden": 8},

@@ -4,21 +4,17 @@ from functools import partial
 import pytest
 import torch
 
-from pipeline.ranks import Ranks
 from stages.data.batches import in_order
 from stages.data.resident import ImageSet
+from stages.models.config import DistanceMLPSettings, HybridSettings
 from stages.models.networks import build_network
 from stages.models.normalisation import Normalisation
-from stages.train.engine import join_ranks
-from stages.train.validation import at_infinity, evaluate
+from stages.models.validation import at_infinity, evaluate
 
 NORMALISATION = Normalisation((0.5,), 0.25)
-HYBRID = {"kind": "hybrid", "width": 16, "depth": 2, "hidden": 8}
-
-
-@pytest.fixture(autouse=True)
-def lone_rank() -> None:
-    join_ranks(Ranks())
+MLP = DistanceMLPSettings(kind="distance_mlp", width=16, depth=3)
+HYBRID = HybridSettings(kind="hybrid", width=16, depth=2, hidden=8)
+BOTH = pytest.mark.parametrize("settings", [MLP, HYBRID], ids=["distance_mlp", "hybrid"])
 
 
 def images(num: int) -> ImageSet:
@@ -29,12 +25,12 @@ def images(num: int) -> ImageSet:
 
 def make_network(settings):
     torch.manual_seed(0)
-    return build_network(settings.network, (6, 6, 1), 3).train()
+    return build_network(settings, (6, 6, 1), 3).train()
 
 
-@pytest.mark.parametrize("changes", [{}, {"network": HYBRID, "loss": {"kind": "ibp"}}])
-def test_validation_leaves_no_trace_in_the_network(tiny, changes) -> None:
-    network = make_network(tiny(**changes))
+@BOTH
+def test_validation_leaves_no_trace_in_the_network(settings) -> None:
+    network = make_network(settings)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     source = partial(in_order, images(40), 16)
     with at_infinity(network, NORMALISATION, source):
@@ -50,8 +46,8 @@ def test_validation_leaves_no_trace_in_the_network(tiny, changes) -> None:
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-def test_an_error_inside_leaves_no_trace_either(tiny) -> None:
-    network = make_network(tiny())
+def test_an_error_inside_leaves_no_trace_either() -> None:
+    network = make_network(MLP)
     before = network.hidden[0].centering.running_mean.clone()
     with (
         pytest.raises(KeyboardInterrupt),
@@ -62,9 +58,9 @@ def test_an_error_inside_leaves_no_trace_either(tiny) -> None:
     assert network.training
 
 
-@pytest.mark.parametrize("changes", [{}, {"network": HYBRID, "loss": {"kind": "ibp"}}])
-def test_counts_are_those_of_one_image_at_a_time(tiny, changes) -> None:
-    network, data = make_network(tiny(**changes)), images(40)
+@BOTH
+def test_counts_are_those_of_one_image_at_a_time(settings) -> None:
+    network, data = make_network(settings), images(40)
     whole, single = partial(in_order, data, 40), partial(in_order, data, 1)
     with at_infinity(network, NORMALISATION, whole):
         for eps in (Fraction(0), Fraction(1, 2000), Fraction(1, 2)):
