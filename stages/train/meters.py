@@ -9,9 +9,9 @@ import torch
 
 from pipeline import metrics as names
 from pipeline.metrics import Metrics
+from stages.models.validation import Counts
 from stages.train.losses import Outcome
 from stages.train.schedules import Moment
-from stages.train.validation import Counts
 
 Item = TypeVar("Item")
 
