@@ -1,8 +1,8 @@
 """Which network: settings only, free of torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.settings import Settings
 
@@ -37,4 +37,28 @@ class HybridSettings(Settings):
     """Units between the two linear layers of the head."""
 
 
+class SparseMLPSettings(Settings):
+    """A distance_mlp of which the prune stage kept some edges; it is never trained from scratch."""
+
+    kind: Literal["sparse_mlp"]
+
+    widths: tuple[Annotated[int, Field(ge=1, le=16384)], ...] = Field(min_length=1)
+    """Outputs of each distance layer; the last one gives the logits."""
+
+    num_edges: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    """Edges kept in each layer."""
+
+    @model_validator(mode="after")
+    def _one_a_layer(self) -> Self:
+        if len(self.widths) != len(self.num_edges):
+            raise ValueError("widths and num_edges must have one entry a layer")
+        return self
+
+
 NetworkSettings = Annotated[DistanceMLPSettings | HybridSettings, Field(discriminator="kind")]
+"""What can be trained."""
+
+AnyNetworkSettings = Annotated[
+    DistanceMLPSettings | HybridSettings | SparseMLPSettings, Field(discriminator="kind")
+]
+"""What a network file can hold."""

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from pipeline.errors import StageError
 from pipeline.settings import Settings
-from stages.models.config import NetworkSettings
+from stages.models.config import AnyNetworkSettings
 
 WEIGHTS_NAME = "network.safetensors"
 DESCRIPTION_NAME = "network.json"
@@ -22,7 +22,7 @@ class NetworkDescription(Settings):
     """Contents of network.json."""
 
     format_version: int = 1
-    network: NetworkSettings
+    network: AnyNetworkSettings
     dataset: str
     """Name in the catalogue."""
     image_shape: tuple[int, int, int]

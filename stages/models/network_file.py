@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from pipeline.errors import StageError
-from stages.models.config import NetworkSettings
+from stages.models.config import AnyNetworkSettings
 from stages.models.description import (
     DESCRIPTION_NAME,
     WEIGHTS_NAME,
@@ -29,7 +29,7 @@ class LoadedNetwork:
     """A network in evaluation mode and all that is known about it."""
 
     network: DistanceNetwork
-    settings: NetworkSettings
+    settings: AnyNetworkSettings
     dataset: str
     image_shape: tuple[int, int, int]
     """(H, W, C)."""
@@ -40,7 +40,7 @@ class LoadedNetwork:
 def save_network(
     folder: Path,
     network: DistanceNetwork,
-    settings: NetworkSettings,
+    settings: AnyNetworkSettings,
     *,
     dataset: str,
     image_shape: tuple[int, int, int],
@@ -86,6 +86,11 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> LoadedNetw
     weights = _read_weights(folder / WEIGHTS_NAME, description.weights_sha256)
     num_classes = len(description.classes)
     network = build_network(description.network, description.image_shape, num_classes)
+    if network.num_classes != num_classes:
+        raise StageError(
+            f"{folder / DESCRIPTION_NAME} is damaged: {network.num_classes} logits for "
+            f"{num_classes} classes; restore it or train again"
+        )
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

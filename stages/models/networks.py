@@ -12,8 +12,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from kernels.nn import Centering, DistanceLinear
-from stages.models.config import DistanceMLPSettings, HybridSettings
+from kernels.nn import Centering, DistanceLinear, SparseDistance
+from stages.models.config import AnyNetworkSettings, HybridSettings, SparseMLPSettings
 
 
 class WorstCase(NamedTuple):
@@ -29,12 +29,12 @@ class WorstCase(NamedTuple):
 
 
 class CentredDistance(nn.Module):
-    """A hidden layer: `DistanceLinear`, then `Centering`. 1-Lipschitz for l_inf at p = inf."""
+    """A hidden layer: distances, then `Centering`. 1-Lipschitz for l_inf at p = inf."""
 
-    def __init__(self, num_inputs: int, num_outputs: int) -> None:
+    def __init__(self, distance: DistanceLinear | SparseDistance) -> None:
         super().__init__()
-        self.distance = DistanceLinear(num_inputs, num_outputs)
-        self.centering = Centering(num_outputs)
+        self.distance = distance
+        self.centering = Centering(distance.num_outputs)
 
     def forward(self, x: Tensor, p: float) -> Tensor:
         """(B, I) -> (B, O)."""
@@ -53,22 +53,23 @@ class DistanceNetwork(nn.Module, ABC):
     Args:
         image_shape: (H, W, C), as a manifest states it; images themselves are (B, C, H, W).
         num_classes: K.
-        width: F, outputs of each hidden layer.
-        num_hidden: number of hidden distance layers.
+        distances: of the hidden layers, first to last.
     """
 
     hidden: Sequence[CentredDistance]
     """The hidden layers, first to last."""
 
     def __init__(
-        self, image_shape: Sequence[int], num_classes: int, width: int, num_hidden: int
+        self,
+        image_shape: Sequence[int],
+        num_classes: int,
+        distances: Sequence[DistanceLinear | SparseDistance],
     ) -> None:
         super().__init__()
         self.num_inputs = math.prod(image_shape)
-        self.num_features = width if num_hidden else self.num_inputs
+        self.num_features = distances[-1].num_outputs if distances else self.num_inputs
         self.num_classes = num_classes
-        fan_ins = [self.num_inputs, *[width] * num_hidden][:num_hidden]
-        layers = nn.ModuleList(CentredDistance(fan_in, width) for fan_in in fan_ins)
+        layers = nn.ModuleList(CentredDistance(distance) for distance in distances)
         self.hidden = cast("Sequence[CentredDistance]", layers)
 
     def features(self, images: Tensor, p: float) -> Tensor:
@@ -164,10 +165,13 @@ class DistanceMLP(DistanceNetwork):
         depth: number of distance layers, the last one included.
     """
 
+    last: DistanceLinear | SparseDistance
+    """Its distances plus `bias` are the negative logits."""
+
     def __init__(
         self, image_shape: Sequence[int], num_classes: int, width: int, depth: int
     ) -> None:
-        super().__init__(image_shape, num_classes, width, depth - 1)
+        super().__init__(image_shape, num_classes, _full_layers(image_shape, width, depth - 1))
         self.last = DistanceLinear(self.num_features, num_classes)
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
@@ -191,6 +195,26 @@ class DistanceMLP(DistanceNetwork):
         return _zero_at(upper - lower.gather(1, labels[:, None]), labels)
 
 
+class SparseMLP(DistanceMLP):
+    """A `DistanceMLP` of which few edges are kept; what is proved of one holds of the other.
+
+    Args:
+        image_shape: (H, W, C).
+        widths: outputs of each layer, those of the last one K.
+        num_edges: edges of each layer.
+    """
+
+    def __init__(
+        self, image_shape: Sequence[int], widths: Sequence[int], num_edges: Sequence[int]
+    ) -> None:
+        fan_ins = (math.prod(image_shape), *widths)
+        *hidden, last = map(SparseDistance, fan_ins, widths, num_edges)
+        # Not DistanceMLP's own layers, which are full.
+        DistanceNetwork.__init__(self, image_shape, widths[-1], hidden)
+        self.last = last
+        self.bias = nn.Parameter(torch.zeros(widths[-1]))
+
+
 class Hybrid(DistanceNetwork):
     """Distance layers as features, then Linear - tanh - Linear (arXiv:2102.05363, net + MLP).
 
@@ -208,7 +232,7 @@ class Hybrid(DistanceNetwork):
     def __init__(
         self, image_shape: Sequence[int], num_classes: int, width: int, depth: int, hidden: int
     ) -> None:
-        super().__init__(image_shape, num_classes, width, depth)
+        super().__init__(image_shape, num_classes, _full_layers(image_shape, width, depth))
         self.first = nn.Linear(width, hidden)
         self.second = nn.Linear(hidden, num_classes)
 
@@ -245,7 +269,7 @@ class Hybrid(DistanceNetwork):
 
 
 def build_network(
-    settings: DistanceMLPSettings | HybridSettings, image_shape: Sequence[int], num_classes: int
+    settings: AnyNetworkSettings, image_shape: Sequence[int], num_classes: int
 ) -> DistanceNetwork:
     """The network that the settings describe, freshly initialised from torch's generator.
 
@@ -254,10 +278,19 @@ def build_network(
         image_shape: (H, W, C).
         num_classes: K.
     """
+    if isinstance(settings, SparseMLPSettings):
+        return SparseMLP(image_shape, settings.widths, settings.num_edges)
     width, depth = settings.width, settings.depth
     if isinstance(settings, HybridSettings):
         return Hybrid(image_shape, num_classes, width, depth, settings.hidden)
     return DistanceMLP(image_shape, num_classes, width, depth)
+
+
+def _full_layers(
+    image_shape: Sequence[int], width: int, num_layers: int
+) -> list[DistanceLinear | SparseDistance]:
+    fan_ins = [math.prod(image_shape), *[width] * num_layers][:num_layers]
+    return [DistanceLinear(fan_in, width) for fan_in in fan_ins]
 
 
 def _centre_and_half(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

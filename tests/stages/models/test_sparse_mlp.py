@@ -1,0 +1,133 @@
+"""A network in compressed rows: the same network as a full one, to every prover."""
+
+import math
+
+import pytest
+import torch
+
+from kernels import SparseRows
+from pipeline.errors import StageError, UserError
+from stages.models.config import DistanceMLPSettings, SparseMLPSettings
+from stages.models.margins import float_slack
+from stages.models.network_file import load_network, save_network
+from stages.models.networks import DistanceMLP, SparseMLP, build_network
+from stages.models.normalisation import Normalisation
+from stages.models.provers import prover_for
+
+SHAPE = (4, 4, 1)
+NORMALISATION = Normalisation((0.3,), 0.35)
+
+
+def full_network() -> DistanceMLP:
+    torch.manual_seed(0)
+    settings = DistanceMLPSettings(kind="distance_mlp", width=16, depth=3)
+    network = build_network(settings, SHAPE, 3)
+    network(torch.randn(50, 1, 4, 4), math.inf)
+    return network.eval()
+
+
+def sparse_network(share: float) -> SparseMLP:
+    """The full network of which about a share of the edges is kept, with some floors."""
+    full = full_network()
+    weights = [*(layer.distance.weight for layer in full.hidden), full.last.weight]
+    torch.manual_seed(1)
+    rows = []
+    for weight in weights:
+        keep = torch.rand_like(weight) < share
+        floor = torch.zeros(len(weight)) if share == 1 else 5 * torch.rand(len(weight))
+        rows.append(SparseRows.from_dense(weight.detach(), keep, floor))
+    network = SparseMLP(SHAPE, [16, 16, 3], [len(row.values) for row in rows])
+    layers = [*(layer.distance for layer in network.hidden), network.last]
+    for layer, row in zip(layers, rows, strict=True):
+        layer.set_rows(row)
+    for mine, other in zip(network.hidden, full.hidden, strict=True):
+        mine.centering.running_mean.copy_(other.centering.running_mean)
+    return network.eval()
+
+
+def images(num: int, seed: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (num, 1, 4, 4), generator=generator, dtype=torch.uint8)
+    return NORMALISATION.apply(pixels)
+
+
+def test_with_every_edge_kept_every_proof_is_that_of_the_full_network() -> None:
+    full, sparse = full_network(), sparse_network(1.0)
+    assert float_slack(sparse, NORMALISATION) == float_slack(full, NORMALISATION)
+    x, labels = images(40), torch.arange(40) % 3
+    provers = [prover_for(network, NORMALISATION) for network in (full, sparse)]
+    proofs = [prover.by_margin(x, labels) for prover in provers]
+    for ours, theirs in zip(*proofs, strict=True):
+        assert torch.equal(ours, theirs)
+    boxes = [network.bounds(x - 0.1, x + 0.1) for network in (full, sparse)]
+    for one, other in zip(*boxes, strict=True):
+        assert torch.equal(one, other)
+
+
+@torch.no_grad()
+def test_few_edges_are_1_lipschitz_and_bounded() -> None:
+    network, x, eps = sparse_network(0.3), images(30), 0.2
+    lower, upper = network.bounds(x - eps, x + eps)
+    for seed in range(20):
+        noise = 2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) - 1
+        moved = network(x + eps * noise.sign(), math.inf)
+        assert ((moved - network(x, math.inf)).abs() <= eps + 1e-5).all()
+        assert (moved >= lower).all()
+        assert (moved <= upper).all()
+
+
+def test_a_network_of_few_edges_comes_back_from_its_file(tmp_path) -> None:
+    network = sparse_network(0.3)
+    edges = [len(layer.distance.weight) for layer in network.hidden] + [len(network.last.weight)]
+    settings = SparseMLPSettings(kind="sparse_mlp", widths=(16, 16, 3), num_edges=tuple(edges))
+    save_network(
+        tmp_path,
+        network,
+        settings,
+        dataset="toys",
+        image_shape=SHAPE,
+        classes=("a", "b", "c"),
+        normalisation=NORMALISATION,
+    )
+    loaded = load_network(tmp_path)
+    assert loaded.settings == settings
+    assert torch.equal(loaded.network(images(9), math.inf), network(images(9), math.inf))
+
+
+def test_a_file_whose_classes_are_not_the_logits_is_refused(tmp_path) -> None:
+    network = sparse_network(1.0)
+    settings = SparseMLPSettings(kind="sparse_mlp", widths=(16, 16, 3), num_edges=(256, 256, 48))
+    save_network(
+        tmp_path,
+        network,
+        settings,
+        dataset="toys",
+        image_shape=SHAPE,
+        classes=("a", "b", "c", "d"),
+        normalisation=NORMALISATION,
+    )
+    with pytest.raises(StageError, match=r"3 logits for 4 classes"):
+        load_network(tmp_path)
+
+
+def test_nan_weights_prove_nothing() -> None:
+    network = sparse_network(0.5)
+    with torch.no_grad():
+        network.last.floor[0] = math.nan
+    with pytest.raises(UserError, match=r"last.floor holds 1 numbers that are NaN"):
+        prover_for(network, NORMALISATION)
+
+
+@pytest.mark.parametrize("p", [8.0, 100.0])
+def test_gradients_at_finite_p_are_those_of_the_full_network(p: float) -> None:
+    grads = []
+    for network in (full_network(), sparse_network(1.0)):
+        x = images(5).requires_grad_()
+        (grad,) = torch.autograd.grad(network(x, p).square().sum(), x)
+        grads.append(grad)
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-3, atol=1e-4)
+
+
+def test_widths_and_edges_must_have_one_entry_a_layer() -> None:
+    with pytest.raises(ValueError, match=r"one entry a layer"):
+        SparseMLPSettings(kind="sparse_mlp", widths=(4, 3), num_edges=(5,))
