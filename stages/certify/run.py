@@ -3,16 +3,16 @@
 import torch
 
 from pipeline.context import Context
-from pipeline.errors import UserError
 from pipeline.metrics import CERTIFY_IMAGES
 from stages.certify.config import Settings
 from stages.certify.examiner import Examiner
 from stages.certify.parts import Parts
 from stages.data.batches import Batch
-from stages.data.manifest import Manifest, read_manifest
+from stages.data.manifest import read_manifest
 from stages.data.records import RECORDS_FILE, summarise, write_records, write_summary
 from stages.data.resident import ImageSet, load_split
-from stages.models.network_file import LoadedNetwork, load_network
+from stages.models.fit import check_fit
+from stages.models.network_file import load_network
 
 
 def run(context: Context, settings: Settings) -> None:
@@ -62,37 +62,6 @@ def run(context: Context, settings: Settings) -> None:
         f"clean {summary.clean_accuracy:.4f}, attacked {summary.attacked_accuracy:.4f}, "
         f"certified {summary.certified_accuracy:.4f}"
     )
-
-
-def check_fit(manifest: Manifest, loaded: LoadedNetwork, split: str) -> None:
-    """Refuse a network that expects other images than these shards hold.
-
-    Raises:
-        UserError: says everything that differs; or the split is empty.
-    """
-    expected = {
-        "image shape (H, W, C)": (loaded.image_shape, manifest.image_shape),
-        "classes": (loaded.classes, manifest.classes),
-        "channel means": (loaded.normalisation.mean, manifest.mean),
-        "std": (loaded.normalisation.std, manifest.std),
-    }
-    differing = [
-        f"{what}: the network expects {network}, the shards have {shards}"
-        for what, (network, shards) in expected.items()
-        if network != shards
-    ]
-    if differing:
-        raise UserError(
-            f"this network was trained on {loaded.dataset} and does not fit these shards of "
-            f"{manifest.dataset}: {'; '.join(differing)}. Name the shard stage that "
-            "it was trained on"
-        )
-    if split not in manifest.splits or manifest.splits[split].num_images == 0:
-        filled = [name for name, part in manifest.splits.items() if part.num_images]
-        raise UserError(
-            f"the shards of {manifest.dataset} have no images in split {split!r}; "
-            f"choose among {', '.join(filled)}"
-        )
 
 
 def _batch(images: ImageSet, indices: range) -> Batch:
