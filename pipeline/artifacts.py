@@ -157,6 +157,11 @@ def publish(artifact_dir: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def is_cut_off(artifact_dir: Path) -> bool:
+    """True when a crash, or another run at this moment, stands between the renames of a commit."""
+    return _old_dir(artifact_dir).exists()
+
+
 def repair(artifact_dir: Path) -> str | None:
     """Finish a commit that a crash cut off between its renames.
 

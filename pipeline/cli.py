@@ -95,8 +95,8 @@ def run(
 
     spec = _load(context, config, overrides, stage)
     options = RunOptions(runs, tuple(stage or ()), force, ranks, _this_command(context))
-    run_pipeline(spec, options)
-    for found in spec.stages:
+    is_first = run_pipeline(spec, options)
+    for found in spec.stages if is_first else ():
         page = runs / spec.name / found.name / "index.html"
         if page.exists():
             say(found.name, f"open {page}")
@@ -155,6 +155,8 @@ def main_of_stage(kind: str, package: str = STAGE_PACKAGE) -> NoReturn:
 
 
 def _serve(commands: typer.Typer, package: str, program: str) -> NoReturn:
+    # The deepspeed launcher puts this in front of everything; the environment says it too.
+    sys.argv[1:] = [word for word in sys.argv[1:] if not word.startswith("--local_rank=")]
     try:
         commands(obj=package, prog_name=program)
     except SupnormError as error:

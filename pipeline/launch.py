@@ -1,17 +1,19 @@
 """Starts the ranks of a stage on this machine, watches them, and leaves none behind."""
 
+import functools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import ExitCode
+from pipeline.crew import Crew
+from pipeline.errors import ExitCode, InterruptedRun, StageStopped
 from pipeline.machine import num_cores
 from pipeline.signals import StopSignals
 
@@ -60,8 +62,14 @@ class Ended:
         return f"{rank} ended with exit code {self.returncode}"
 
 
-def run_ranks(working_dir: Path, num_ranks: int, stop: StopSignals, lock_descriptor: int) -> Ended:
-    """Run a stage on `num_ranks` processes of this machine and wait for all of them.
+def run_ranks(
+    working_dir: Path,
+    num_ranks: int,
+    stop: StopSignals,
+    lock_descriptor: int,
+    crew: Crew | None = None,
+) -> Ended:
+    """Run a stage on `num_ranks` processes and wait for all that were started here.
 
     When one ends badly, or a stop is requested, the others are stopped within seconds.
 
@@ -69,14 +77,58 @@ def run_ranks(working_dir: Path, num_ranks: int, stop: StopSignals, lock_descrip
         working_dir: holds `work.json`.
         num_ranks: how many processes share the stage.
         stop: looked at while waiting.
-        lock_descriptor: the run's lock; the ranks hold it too, should this process be killed.
+        lock_descriptor: the stage's lock; the ranks hold it too, should this process be killed.
+        crew: where a launcher has started all ranks: this process starts its own one only and
+            calls the others. None: all ranks are started here.
     """
+    if crew:
+        environments = [crew.call(working_dir, num_ranks)]
+    else:
+        port = _free_port()
+        environments = [rank_environment(rank, num_ranks, port) for rank in range(num_ranks)]
+    is_over = crew.touch if crew else None
+    ended = _run_processes(working_dir, environments, stop, (lock_descriptor,), is_over)
+    if crew and ended.is_ok:
+        crew.wait_for_all(num_ranks, stop)
+        return replace(ended, num_ranks=num_ranks, signal_name=stop.requested)
+    return ended
+
+
+def follow(crew: Crew, stop: StopSignals) -> None:
+    """Run this rank of every stage that the first rank calls for.
+
+    Raises:
+        StageStopped: this rank ended badly; the launcher then ends the others.
+        InterruptedRun: a stop was requested, and this rank has stopped.
+    """
+    for call in crew.calls():
+        assert call.working_dir
+        ended = _run_processes(
+            Path(call.working_dir),
+            [crew.environment(call)],
+            stop,
+            (),
+            functools.partial(crew.is_over, call),
+        )
+        if ended.signal_name:
+            raise InterruptedRun(f"rank {crew.ranks.rank}: {ended}")
+        if not ended.is_ok:
+            raise StageStopped(f"rank {crew.ranks.rank}: {ended}", ended.exit_code)
+        crew.answer(call)
+
+
+def _run_processes(
+    working_dir: Path,
+    environments: list[dict[str, str]],
+    stop: StopSignals,
+    descriptors: tuple[int, ...],
+    is_over: Callable[[], bool] | None,
+) -> Ended:
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        port = _free_port()
-        for rank in range(num_ranks):
-            processes.append(_start(working_dir, rank, num_ranks, port, lock_descriptor))
-        return _wait(processes, stop)
+        for environment in environments:
+            processes.append(_start(working_dir, environment, descriptors))
+        return _wait(processes, stop, is_over)
     finally:
         for process in processes:
             _kill(process)
@@ -92,7 +144,6 @@ def rank_environment(rank: int, num_ranks: int, port: int) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(num_ranks),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "SUPNORM_RUNNER_PID": str(os.getpid()),
     }
     if num_ranks > 1 and "OMP_NUM_THREADS" not in os.environ:
         environment["OMP_NUM_THREADS"] = str(max(1, num_cores() // num_ranks))
@@ -100,20 +151,24 @@ def rank_environment(rank: int, num_ranks: int, port: int) -> dict[str, str]:
 
 
 def _start(
-    working_dir: Path, rank: int, num_ranks: int, port: int, lock_descriptor: int
+    working_dir: Path, environment: dict[str, str], descriptors: tuple[int, ...]
 ) -> subprocess.Popen[bytes]:
     """Start one rank in a process group of its own: Ctrl-C reaches it through this process."""
-    environment: Mapping[str, str] = {**os.environ, **rank_environment(rank, num_ranks, port)}
+    runner = {"SUPNORM_RUNNER_PID": str(os.getpid())}
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.worker", str(working_dir)],
-        env=environment,
+        env={**os.environ, **environment, **runner},
         stdin=subprocess.DEVNULL,
-        pass_fds=(lock_descriptor,),
+        pass_fds=descriptors,
         process_group=0,
     )
 
 
-def _wait(processes: list[subprocess.Popen[bytes]], stop: StopSignals) -> Ended:
+def _wait(
+    processes: list[subprocess.Popen[bytes]],
+    stop: StopSignals,
+    is_over: Callable[[], bool] | None,
+) -> Ended:
     while True:
         codes = [process.poll() for process in processes]
         failed = [rank for rank, code in enumerate(codes) if code]
@@ -125,6 +180,8 @@ def _wait(processes: list[subprocess.Popen[bytes]], stop: StopSignals) -> Ended:
             _ask_to_stop(processes, signal.SIGTERM, GRACE_AFTER_DEATH_S)
             return Ended(len(processes), first, codes[first] or 0)
         if all(code == 0 for code in codes):
+            return Ended(len(processes))
+        if is_over and is_over():
             return Ended(len(processes))
         time.sleep(POLL_S)
 

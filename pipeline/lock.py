@@ -1,19 +1,23 @@
-"""One run at a time: a lock on a pipeline's folder that lives exactly as long as its processes."""
+"""One run of a stage at a time: a lock that lives exactly as long as the processes that hold it.
+
+Whoever makes a stage holds its lock alone; whoever reads its artifact shares it. So the stages of
+one pipeline may run in several jobs at once, and none is replaced under the eyes of a reader.
+"""
 
 import fcntl
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipeline.artifacts import partial_dir
 from pipeline.errors import BusyError
 
-LOCK_NAME = ".lock"
 PATIENCE_S = 1.0
 """How long to wait for a lock: a look from `status`, or ranks that are just dying, free it soon."""
 
@@ -25,7 +29,6 @@ class Holder:
     pid: int
     host: str
     start: str
-    stage: str = ""
 
     @property
     def is_gone(self) -> bool:
@@ -41,47 +44,60 @@ class Holder:
         return False
 
 
-class Lock:
-    """A held lock; ranks inherit its descriptor, so that orphaned ranks of a killed run hold it."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self._start = datetime.now(UTC).isoformat(timespec="seconds")
-
-    def write_holder(self, stage: str = "") -> None:
-        """Write down who holds the lock, and which stage runs."""
-        holder = Holder(os.getpid(), socket.gethostname(), self._start, stage)
-        text = json.dumps(vars(holder)) + "\n"
-        os.pwrite(self.descriptor, text.encode(), 0)
-        os.ftruncate(self.descriptor, len(text.encode()))
-
-
 @contextmanager
-def hold_lock(run_dir: Path) -> Iterator[Lock]:
-    """Hold the lock of a pipeline's folder.
+def hold_locks(artifact_dir: Path, read: Iterable[Path] = ()) -> Iterator[int]:
+    """Hold the lock of a stage that is made, and share the locks of those that it reads.
+
+    Args:
+        artifact_dir: `runs/<pipeline>/<stage>`; it need not exist.
+        read: the artifacts that it is made from.
+
+    Yields:
+        The descriptor of its own lock; ranks inherit it, so that orphaned ranks of a killed run
+        still hold the lock.
 
     Raises:
-        BusyError: another run holds it; the message names the holder.
+        BusyError: another run holds one of them; the message names the holder.
     """
-    descriptor = os.open(run_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with ExitStack() as stack:
+        for source in read:
+            stack.enter_context(_held(source, fcntl.LOCK_SH))
+        descriptor = stack.enter_context(_held(artifact_dir, fcntl.LOCK_EX))
+        start = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = Holder(os.getpid(), socket.gethostname(), start)
+        text = (json.dumps(vars(holder)) + "\n").encode()
+        os.pwrite(descriptor, text, 0)
+        os.ftruncate(descriptor, len(text))
+        try:
+            yield descriptor
+        finally:
+            os.ftruncate(descriptor, 0)
+
+
+def current_holder(artifact_dir: Path) -> Holder | None:
+    """Who makes a stage now; None where nobody does."""
     try:
-        if not _try_lock(descriptor, PATIENCE_S):
-            raise BusyError(_busy_message(run_dir))
-        lock = Lock(descriptor)
-        lock.write_holder()
-        yield lock
+        descriptor = os.open(_lock_path(artifact_dir), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return None if _try_lock(descriptor, 0, fcntl.LOCK_SH) else _read_holder(artifact_dir)
     finally:
         os.close(descriptor)
 
 
-def current_holder(run_dir: Path) -> Holder | None:
-    """Who holds the lock of a pipeline's folder now; None where nobody does."""
+def _lock_path(artifact_dir: Path) -> Path:
+    return artifact_dir.with_name(f".{artifact_dir.name}.lock")
+
+
+@contextmanager
+def _held(artifact_dir: Path, kind: int) -> Iterator[int]:
+    path = _lock_path(artifact_dir)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        descriptor = os.open(run_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return None if _try_lock(descriptor, 0, fcntl.LOCK_SH) else _read_holder(run_dir)
+        if not _try_lock(descriptor, PATIENCE_S, kind):
+            raise BusyError(_busy_message(artifact_dir))
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -98,23 +114,25 @@ def _try_lock(descriptor: int, patience_s: float, kind: int = fcntl.LOCK_EX) -> 
             time.sleep(0.05)
 
 
-def _read_holder(run_dir: Path) -> Holder:
+def _read_holder(artifact_dir: Path) -> Holder | None:
+    """The maker of a stage; None where those who hold the lock only read."""
     try:
-        return Holder(**json.loads((run_dir / LOCK_NAME).read_text(encoding="utf-8")))
+        return Holder(**json.loads(_lock_path(artifact_dir).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        return Holder(pid=0, host="an unknown host", start="an unknown time")
+        return None
 
 
-def _busy_message(run_dir: Path) -> str:
-    holder = _read_holder(run_dir)
+def _busy_message(artifact_dir: Path) -> str:
+    holder = _read_holder(artifact_dir)
+    if holder is None:
+        return f"{artifact_dir} is being read by a run of another stage; wait for that"
     if holder.is_gone:
         return (
-            f"{run_dir} is still in use: its run (process {holder.pid}) is gone, but ranks that it "
-            "started go on; they end by themselves in a moment, or find them with "
-            f'pgrep -f "pipeline.worker {run_dir}" and stop them'
+            f"{artifact_dir} is still in use: its run (process {holder.pid}) is gone, but ranks "
+            "that it started go on; they end by themselves in a moment, or find them with "
+            f'pgrep -f "pipeline.worker {partial_dir(artifact_dir)}" and stop them'
         )
-    stage = f", stage {holder.stage}" if holder.stage else ""
     return (
-        f"{run_dir} is in use by process {holder.pid} on {holder.host} since {holder.start}"
-        f"{stage}; wait for it, or stop it there with: kill {holder.pid}"
+        f"{artifact_dir} is in use by process {holder.pid} on {holder.host} since {holder.start}; "
+        f"wait for it, or stop it there with: kill {holder.pid}"
     )

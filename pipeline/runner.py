@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.artifacts import (
     InputRecord,
     StageRecord,
+    is_cut_off,
     is_sealed,
     output_names,
     partial_dir,
@@ -18,6 +19,7 @@ from pipeline.artifacts import (
     repair,
     seal,
 )
+from pipeline.crew import Crew
 from pipeline.digests import artifact_digest, file_digests
 from pipeline.errors import (
     ExitCode,
@@ -29,8 +31,8 @@ from pipeline.errors import (
     disk_error,
 )
 from pipeline.figures import bytes_text, duration_text
-from pipeline.launch import Ended, run_ranks
-from pipeline.lock import Lock, hold_lock
+from pipeline.launch import Ended, follow, run_ranks
+from pipeline.lock import hold_locks
 from pipeline.machine import git_state, gpus, package_versions, this_machine
 from pipeline.plan import Assessment, assess, assess_stage, what_would_happen
 from pipeline.screen import say
@@ -54,8 +56,12 @@ class RunOptions:
     """The command that goes on after a stop, for messages."""
 
 
-def run_pipeline(spec: Spec, options: RunOptions) -> None:
+def run_pipeline(spec: Spec, options: RunOptions) -> bool:
     """Run every stage that is not up to date; committed stages are kept whatever happens later.
+
+    Returns:
+        True on the one process that speaks for the run: the first rank, where a launcher has
+        started several.
 
     Raises:
         UserError: an input of a chosen stage is not up to date, or a place cannot be used.
@@ -66,8 +72,8 @@ def run_pipeline(spec: Spec, options: RunOptions) -> None:
     run_dir = options.runs_dir / spec.name
     _make_run_dir(run_dir)
     try:
-        with StopSignals() as stop, hold_lock(run_dir) as lock:
-            _Run(spec, run_dir, options, lock, stop).run()
+        with StopSignals() as stop:
+            return _run_or_follow(spec, run_dir, options, stop)
     except OSError as error:
         trouble = disk_error(error, run_dir)
         if trouble is None:
@@ -75,6 +81,24 @@ def run_pipeline(spec: Spec, options: RunOptions) -> None:
         raise type(trouble)(f"{trouble}\nThen go on with: {options.command}") from None
     except KeyboardInterrupt:
         raise InterruptedRun(f"interrupted; go on with: {options.command}") from None
+
+
+def _run_or_follow(spec: Spec, run_dir: Path, options: RunOptions, stop: StopSignals) -> bool:
+    crew = Crew.from_environment(run_dir)
+    if crew and not crew.ranks.is_first:
+        follow(crew, stop)
+        return False
+    if crew and options.num_ranks not in (None, crew.ranks.world_size):
+        raise UserError(
+            f"--ranks {options.num_ranks}: the launcher has started {crew.ranks.world_size} ranks; "
+            "leave --ranks out, or start this command once"
+        )
+    try:
+        _Run(spec, run_dir, options, crew, stop).run()
+    finally:
+        if crew:
+            crew.dismiss()
+    return True
 
 
 def _make_run_dir(run_dir: Path) -> None:
@@ -110,14 +134,12 @@ class _Run:
     spec: Spec
     run_dir: Path
     options: RunOptions
-    lock: Lock
+    crew: Crew | None
     stop: StopSignals
 
     def run(self) -> None:
         for stage in self.spec.stages:
-            mended = repair(self.run_dir / stage.name)
-            if mended:
-                say(stage.name, mended)
+            self._mend(stage.name)
         chosen = self.options.only or tuple(stage.name for stage in self.spec.stages)
         refuse_stale_inputs(self.spec, self.run_dir, chosen)
         ready: dict[str, StageRecord] = {}
@@ -129,6 +151,12 @@ class _Run:
             if record:
                 ready[stage.name] = record
 
+    def _mend(self, stage: str) -> None:
+        artifact_dir = self.run_dir / stage
+        if is_cut_off(artifact_dir):
+            with hold_locks(artifact_dir):
+                say(stage, repair(artifact_dir) or "committed by another run")
+
     def _bring_up_to_date(
         self, assessment: Assessment, ready: Mapping[str, StageRecord]
     ) -> StageRecord:
@@ -139,22 +167,34 @@ class _Run:
         if self.stop.requested:
             raise InterruptedRun(f"{stage.name}: not begun\nGo on with: {self.options.command}")
         artifact_dir = self.run_dir / stage.name
-        assert assessment.work_digest, "the inputs of a chosen stage are up to date"
-        if is_forced or not is_sealed(artifact_dir, assessment.work_digest):
-            work = prepare_working_dir(
-                artifact_dir, self.spec, stage, assessment.work_digest, is_forced
-            )
-            self.lock.write_holder(stage.name)
-            seal(artifact_dir, self._run_ranks(work, assessment, ready))
-            self.lock.write_holder()
-        publish(artifact_dir)
+        read = sorted({self.run_dir / source for source in stage.inputs.values()})
+        with hold_locks(artifact_dir, read) as lock_descriptor:
+            self._make(assessment, ready, lock_descriptor)
         record = read_stage_record(artifact_dir)
         size = bytes_text(record.num_bytes)
         say(stage.name, f"done in {duration_text(record.seconds)}, {size}", is_done=True)
         return record
 
+    def _make(
+        self, assessment: Assessment, ready: Mapping[str, StageRecord], lock_descriptor: int
+    ) -> None:
+        """Run the stage, unless an earlier try has left its complete result, and commit it."""
+        stage, is_forced = assessment.stage, self.options.is_forced
+        artifact_dir = self.run_dir / stage.name
+        assert assessment.work_digest, "the inputs of a chosen stage are up to date"
+        if is_forced or not is_sealed(artifact_dir, assessment.work_digest):
+            work = prepare_working_dir(
+                artifact_dir, self.spec, stage, assessment.work_digest, is_forced
+            )
+            seal(artifact_dir, self._run_ranks(work, assessment, ready, lock_descriptor))
+        publish(artifact_dir)
+
     def _run_ranks(
-        self, work: Work, assessment: Assessment, ready: Mapping[str, StageRecord]
+        self,
+        work: Work,
+        assessment: Assessment,
+        ready: Mapping[str, StageRecord],
+        lock_descriptor: int,
     ) -> StageRecord:
         """Run the stage in its working folder; the record says how, and what came out."""
         stage = assessment.stage
@@ -164,7 +204,7 @@ class _Run:
             say(stage.name, f"{num_ranks} ranks")
         commit, has_changes = git_state(self.spec.package)
         start, clock = datetime.now(UTC), time.monotonic()
-        ended = run_ranks(working_dir, num_ranks, self.stop, self.lock.descriptor)
+        ended = run_ranks(working_dir, num_ranks, self.stop, lock_descriptor, self.crew)
         seconds = work.seconds_before + time.monotonic() - clock
         if not ended.is_ok:
             raise self._failure(work, ended, seconds)
@@ -201,7 +241,8 @@ class _Run:
         most = stage.settings.max_ranks
         if most == 1:
             return 1  # asks for no GPU
-        wanted = self.options.num_ranks or len(gpus()) or 1
+        launched = self.crew.ranks.world_size if self.crew else None
+        wanted = launched or self.options.num_ranks or len(gpus()) or 1
         return min(wanted, most) if most else wanted
 
     def _failure(self, work: Work, ended: Ended, seconds: float) -> SupnormError:

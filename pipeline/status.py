@@ -15,19 +15,14 @@ COLUMNS = ("stage", "state", "finished", "took", "size")
 
 def print_status(spec: Spec, run_dir: Path, only: Sequence[str], is_every_byte_read: bool) -> None:
     """Print a line a stage, or for each of `only`: its state, and when and how it was made."""
-    holder = current_holder(run_dir)
     assessments = assess(spec, run_dir, is_every_byte_read)
-    rows = [
-        _row(found, run_dir, holder)
-        for name, found in assessments.items()
-        if not only or name in only
-    ]
+    rows = [_row(found, run_dir) for name, found in assessments.items() if not only or name in only]
     print_table(f"{spec.name} in {run_dir}", COLUMNS, rows)
 
 
 def state_text(assessment: Assessment, holder: Holder | None) -> str:
     """The state of a stage: `up to date`, `stale: epochs changed from 12 to 3`, ..."""
-    if holder and holder.stage == assessment.stage.name:
+    if holder:
         return f"running: process {holder.pid} on {holder.host}"
     if assessment.is_up_to_date:
         return "up to date"
@@ -39,9 +34,9 @@ def state_text(assessment: Assessment, holder: Holder | None) -> str:
     return f"stale: {'; '.join(assessment.reasons)}"
 
 
-def _row(assessment: Assessment, run_dir: Path, holder: Holder | None) -> tuple[str, ...]:
+def _row(assessment: Assessment, run_dir: Path) -> tuple[str, ...]:
     name, record = assessment.stage.name, assessment.record
-    state = state_text(assessment, holder)
+    state = state_text(assessment, current_holder(run_dir / name))
     if record is None:
         return name, state, "", "", ""
     finished = record.end.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -17,6 +17,7 @@ from pipeline.plan import assess, what_would_happen
 from pipeline.spec import Spec, load_spec
 
 TOYS_ROOT = Path(__file__).parent / "toys_root"
+REPOSITORY = Path(__file__).parents[2]
 MAIN = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test may run where Ctrl-C is ignored
@@ -65,12 +66,16 @@ stages:
     def record(self, stage: str) -> StageRecord:
         return read_stage_record(self.run_dir / stage)
 
+    def environment(self) -> dict[str, str]:
+        """The toys, and the code of this very checkout wherever another one is installed."""
+        paths = os.pathsep.join([str(self.code_root), str(REPOSITORY)])
+        return {**os.environ, "PYTHONPATH": paths, "COLUMNS": "120"}
+
     def start(self, *arguments: str, main: str = MAIN) -> subprocess.Popen[str]:
-        environment = {**os.environ, "PYTHONPATH": str(self.code_root), "COLUMNS": "120"}
         process = subprocess.Popen(
             [sys.executable, "-c", main, *arguments],
             cwd=self.folder,
-            env=environment,
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

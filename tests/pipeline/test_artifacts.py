@@ -117,7 +117,7 @@ def test_a_run_killed_at_any_moment_of_a_commit_is_repaired_by_the_next(desk, ea
     desk.run()
     assert (artifact / "pages" / "text.txt").read_text() == "new"
     assert damage(artifact, desk.record("make"), is_every_byte_read=True) is None
-    assert sorted(path.name for path in desk.run_dir.iterdir()) == [".lock", "make"]
+    assert sorted(path.name for path in desk.run_dir.iterdir()) == [".make.lock", "make"]
 
 
 def test_a_sealed_result_is_published_without_running_the_stage_again(desk):

@@ -1,4 +1,4 @@
-"""Two runs of one pipeline cannot interleave, whatever becomes of either."""
+"""Two runs of one stage cannot interleave, whatever becomes of either."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BusyError
-from pipeline.lock import current_holder, hold_lock
+from pipeline.lock import current_holder, hold_locks
 
 
 def test_a_second_run_is_refused_and_told_who_holds_the_pipeline(desk, wait_for):
@@ -16,12 +16,12 @@ def test_a_second_run_is_refused_and_told_who_holds_the_pipeline(desk, wait_for)
     wait_for((desk.run_dir / ".act.partial" / "begun-0.txt").exists)
     second = desk.command("run", "x.yaml")
     assert second.returncode == 4
-    assert f"busy: runs/toy is in use by process {first.pid} on " in second.stderr
-    assert f"stage act; wait for it, or stop it there with: kill {first.pid}" in second.stderr
+    assert f"busy: runs/toy/act is in use by process {first.pid} on " in second.stderr
+    assert f"wait for it, or stop it there with: kill {first.pid}" in second.stderr
     assert desk.command("plan", "x.yaml").returncode == 0
     first.send_signal(signal.SIGTERM)
     first.wait(timeout=20)
-    assert current_holder(desk.run_dir) is None
+    assert current_holder(desk.run_dir / "act") is None
 
 
 def test_ranks_die_with_a_killed_runner_and_the_next_run_goes_on(desk, wait_for):
@@ -46,31 +46,52 @@ def test_what_outlives_a_killed_runner_keeps_the_lock_until_it_is_gone(desk, wai
     assert f"its run (process {runner.pid}) is gone, but ranks that it started go on" in (
         refused.stderr
     )
-    wait_for(lambda: current_holder(desk.run_dir) is None)
+    wait_for(lambda: current_holder(desk.run_dir / "act") is None)
     assert desk.act("succeed").returncode == 0
 
 
 def test_a_look_at_a_free_lock_does_not_refuse_a_run(tmp_path):
-    assert current_holder(tmp_path) is None
-    with hold_lock(tmp_path) as lock:
-        lock.write_holder("train")
-        holder = current_holder(tmp_path)
+    artifact = tmp_path / "train"
+    assert current_holder(artifact) is None
+    with hold_locks(artifact):
+        holder = current_holder(artifact)
         assert holder is not None
-        assert (holder.pid, holder.stage, holder.is_gone) == (os.getpid(), "train", False)
-        with pytest.raises(BusyError), hold_lock(tmp_path):
+        assert (holder.pid, holder.is_gone) == (os.getpid(), False)
+        with pytest.raises(BusyError), hold_locks(artifact):
             pass
-    assert current_holder(tmp_path) is None
+    assert current_holder(artifact) is None
+
+
+def test_a_stage_is_not_replaced_while_another_reads_it(tmp_path):
+    shard = tmp_path / "shard"
+    with hold_locks(tmp_path / "train", [shard]), hold_locks(tmp_path / "train2", [shard]):
+        with pytest.raises(BusyError, match="shard is being read by a run of another stage"):
+            hold_locks(shard).__enter__()
+        assert current_holder(shard) is None
+    with (
+        hold_locks(shard),
+        pytest.raises(BusyError, match="shard is in use by process"),
+        hold_locks(tmp_path / "train", [shard]),
+    ):
+        pass
+
+
+def test_stages_of_one_pipeline_run_side_by_side(desk, wait_for):
+    desk.write(desk.PAIR.replace("join:", "act: {what: sleep}\n  join:"))
+    first = desk.start("run", "x.yaml", "--stage", "act")
+    wait_for((desk.run_dir / ".act.partial" / "begun-0.txt").exists)
+    desk.run("--stage", "make", "--stage", "join")
+    assert first.poll() is None
 
 
 def test_a_lock_file_of_garbage_is_no_obstacle(tmp_path):
-    (tmp_path / ".lock").write_text("not json")
-    descriptor = os.open(tmp_path / ".lock", os.O_RDONLY)
-    with hold_lock(tmp_path) as lock:
-        os.pwrite(lock.descriptor, b"garbage", 0)
-        holder = current_holder(tmp_path)
-        assert holder is not None
-        assert holder.host == "an unknown host"
-    os.close(descriptor)
+    path = tmp_path / ".train.lock"
+    path.write_text("not json")
+    with hold_locks(tmp_path / "train"):
+        path.write_text("garbage")
+        assert current_holder(tmp_path / "train") is None
+        with pytest.raises(BusyError), hold_locks(tmp_path / "train"):
+            pass
 
 
 def _is_alive(pid: int) -> bool:

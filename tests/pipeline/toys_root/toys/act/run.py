@@ -115,3 +115,10 @@ def tidy_up_on_stop(context: Context) -> None:
 
 def exit_quietly(context: Context) -> None:
     sys.exit(0)
+
+
+def first_fails_beside_sleepers(context: Context) -> None:
+    """Rank 0 gives up while the others wait for it."""
+    if context.ranks.is_first:
+        raise StageError("rank 0 has had enough")
+    sleep(context)
