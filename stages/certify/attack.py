@@ -1,7 +1,8 @@
-"""The attack: projected gradient descent through the network at several p, judged at infinity.
+"""The attack: gradient descent through the network at several p, then random squares.
 
-B batch, C channels, H x W pixels. An image's tries depend on the settings, the seed and its index,
-never on which images share its batch or on the rank that has it.
+B batch, C channels, H x W pixels. Every point is judged on the network at p = infinity that is
+certified. An image's tries depend on the settings, the seed and its index, never on the rank that
+has it.
 """
 
 import itertools
@@ -13,14 +14,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from kernels.nn import Box
-from stages.certify.ball import InnerBall
+from stages.certify.arena import Arena
 from stages.certify.config import AttackSettings
+from stages.certify.squares import search_squares
 from stages.data.batches import Batch
 from stages.data.draws import Purpose, draw
-from stages.models.margins import margin
-from stages.models.networks import DistanceNetwork
-from stages.models.normalisation import Normalisation
-from stages.models.provers import Prover
 
 
 @dataclass(frozen=True)
@@ -32,38 +30,48 @@ class Try:
     p: float
 
 
+BASELINE = Try(0, "ce", math.inf)
+"""Plain projected gradient descent: one start at the image, cross-entropy, the network's own
+gradient. It comes first, and its verdict is kept beside the whole attack's."""
+
+
+@dataclass(frozen=True)
+class AttackVerdict:
+    """What became of each image of a batch."""
+
+    after_baseline: Tensor
+    """float64 (B,): smallest margin that `BASELINE` found; infinity where it was not tried."""
+    worst: Tensor
+    """float64 (B,): smallest margin found by all tries; not above 0 means broken."""
+
+
 @dataclass(frozen=True)
 class Attack:
-    """Everything that breaks images.
+    """Everything that breaks images."""
 
-    `network` gives gradients and `prover` judges; both are of the same weights.
-    """
-
-    network: DistanceNetwork
-    prover: Prover
-    normalisation: Normalisation
-    ball: InnerBall
+    arena: Arena
     settings: AttackSettings
     seed: int
 
-    def worst_margins(self, batch: Batch, is_right: Tensor, is_certified: Tensor) -> Tensor:
-        """Smallest margin found at any point of each image's ball.
+    def attack(self, batch: Batch, is_right: Tensor, is_certified: Tensor) -> AttackVerdict:
+        """Look for a point of each image's ball that is not the label's.
 
         Args:
             batch: images on the network's device.
             is_right: bool (B,); the others are left alone.
             is_certified: bool (B,): these get the first `certified_steps` of the first try only.
-
-        Returns:
-            float64 (B,): infinity where nothing was tried; not above 0 means broken.
         """
         worst = torch.full(is_right.shape, torch.inf, dtype=torch.float64, device=is_right.device)
         attempts = tries(self.settings)
         self._try(batch, is_certified, attempts[0], self.settings.certified_steps, worst)
+        is_open = is_right & ~is_certified
+        self._try(batch, is_open, BASELINE, self.settings.steps, worst)
+        after_baseline = worst.clone()
         for attempt in attempts:
-            standing = is_right & ~is_certified & (worst > 0)
-            self._try(batch, standing, attempt, self.settings.steps, worst)
-        return worst
+            if attempt != BASELINE:
+                self._try(batch, is_open & (worst > 0), attempt, self.settings.steps, worst)
+        self._search(batch, is_open & (worst > 0), worst)
+        return AttackVerdict(after_baseline, worst)
 
     def _try(
         self, batch: Batch, is_due: Tensor, attempt: Try, num_steps: int, worst: Tensor
@@ -71,21 +79,26 @@ class Attack:
         """Descend on some images of a batch and lower their `worst` in place."""
         rows = is_due.nonzero()[:, 0]
         if len(rows):
-            part = Batch(batch.indices[rows], batch.images[rows], batch.labels[rows])
-            worst[rows] = torch.minimum(worst[rows], self._descend(part, attempt, num_steps))
+            found = self._descend(_some(batch, rows), attempt, num_steps)
+            worst[rows] = torch.minimum(worst[rows], found)
+
+    def _search(self, batch: Batch, is_due: Tensor, worst: Tensor) -> None:
+        rows = is_due.nonzero()[:, 0]
+        if len(rows):
+            queries = self.settings.square_queries
+            found = search_squares(self.arena, _some(batch, rows), queries, self.seed)
+            worst[rows] = torch.minimum(worst[rows], found)
 
     def _descend(self, batch: Batch, attempt: Try, num_steps: int) -> Tensor:
-        """One try: the smallest margin on the way, -infinity where one was not a number."""
-        ball = self.ball.around(batch.images)
+        """One try: the smallest margin on the way."""
+        ball = self.arena.ball(batch.images)
         x, labels = self._start(batch, ball, attempt.restart), batch.labels
         worst = torch.full(labels.shape, torch.inf, dtype=torch.float64, device=labels.device)
         rows = torch.arange(len(labels), device=labels.device)
-        # Four steps lead from the image to the edge of the ball; the clamp projects exactly.
-        stride = self.normalisation.eps_input(self.ball.eps) / 4
         for _ in range(num_steps):
             uphill = self._gradient(x, labels, attempt).sign().nan_to_num(nan=0.0)
-            x = torch.clamp(x + stride * uphill, ball.lower, ball.upper)
-            margins = margin(self.prover.logits(x), labels).nan_to_num(nan=-torch.inf)
+            x = self.arena.step(x, uphill, ball)
+            margins = self.arena.margins(x, labels)
             worst[rows] = torch.minimum(worst[rows], margins)
             standing = margins > 0
             if not standing.all():
@@ -97,17 +110,15 @@ class Attack:
 
     def _start(self, batch: Batch, ball: Box, restart: int) -> Tensor:
         if restart == 0:
-            return self.normalisation.apply(batch.images).clamp(ball.lower, ball.upper)
+            return self.arena.centre(batch.images)
         size = math.prod(batch.images.shape[1:])
         counters = batch.indices[:, None] * size + torch.arange(size, device=batch.indices.device)
         top_24_bits = (draw(counters, Purpose.ATTACK, self.seed, restart) >> 40) & 0xFFFFFF
-        share = (top_24_bits.float() / 2**24).view(batch.images.shape)
-        start = ball.lower + share * (ball.upper - ball.lower)
-        return start.clamp(ball.lower, ball.upper)
+        return self.arena.between(ball, (top_24_bits.float() / 2**24).view(batch.images.shape))
 
-    def _gradient(self, x: Tensor, labels: Tensor, attempt: Try) -> Tensor:
-        x = x.detach().requires_grad_()
-        logits = self.network(x, attempt.p)
+    def _gradient(self, points: Tensor, labels: Tensor, attempt: Try) -> Tensor:
+        x = self.arena.inputs(points).detach().requires_grad_()
+        logits = self.arena.network(x, attempt.p)
         loss = _LOSSES[attempt.loss](logits, labels)
         (gradient,) = torch.autograd.grad(loss, x)
         return gradient
@@ -121,6 +132,10 @@ def tries(settings: AttackSettings) -> list[Try]:
             range(settings.restarts), settings.losses, settings.exponents
         )
     ]
+
+
+def _some(batch: Batch, rows: Tensor) -> Batch:
+    return Batch(batch.indices[rows], batch.images[rows], batch.labels[rows])
 
 
 def _negative_margin(logits: Tensor, labels: Tensor) -> Tensor:

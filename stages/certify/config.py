@@ -25,17 +25,19 @@ class Inputs(StageInputs):
 
 
 class AttackSettings(SettingsGroup):
-    """Projected gradient descent that tries to break every image; what survives bounds from above.
+    """Tries to break every image that is right and not certified; what survives bounds from above.
 
-    A try is one descent with one loss, the gradient taken through the network at one p. Each image
-    that is right is tried once for every (restart, loss, p) until it breaks. Success is judged on
-    the network at p = infinity, whose own gradient is too sparse to follow far.
+    A try is one projected descent with one loss, the gradient taken through the network at one p.
+    Each image is tried once for every (restart, loss, p) until it breaks, then by random squares.
+    Success is judged on the network at p = infinity, whose own gradient is too sparse to follow
+    far. The verdict of the plainest try (one start, cross-entropy, that own gradient) is kept
+    apart.
     """
 
-    steps: int = Field(20, ge=1)
-    """Steps of eps/4 a try. Time grows in proportion."""
+    steps: int = Field(100, ge=1)
+    """Steps of eps/4 a try. Time grows in proportion, for the few images that stand so long."""
 
-    restarts: int = Field(1, ge=1)
+    restarts: int = Field(2, ge=1)
     """Tries for each loss and p. The first restart starts at the image, others anywhere in the
     ball."""
 
@@ -44,6 +46,10 @@ class AttackSettings(SettingsGroup):
 
     losses: tuple[Literal["ce", "margin"], ...] = Field(("ce", "margin"), min_length=1)
     """What is climbed, most promising first: cross-entropy, or the negative margin."""
+
+    square_queries: int = Field(200, ge=0)
+    """Random squares tried on each image that stands after all descents: a search that needs no
+    gradient. 0 leaves it out."""
 
     certified_steps: int = Field(5, ge=1)
     """Steps on images that are certified, in the first try only. They cannot break one unless a
@@ -79,10 +85,23 @@ class Settings(StageSettings):
     """More radii to count certified images at; default: 0 to 2 eps in steps of eps/8. The interval
     certificate tries these radii, so a fine grid costs time."""
 
-    methods: tuple[Literal["margin", "interval"], ...] = Field(("margin", "interval"), min_length=1)
-    """Certificates; an image needs one. `margin` costs one forward pass. `interval` never proves
-    less than the margin does: it leaves out the part of the ball that is no valid image. It costs
-    about 2 + `radius_steps` passes with bounds, spent where the margin has not decided."""
+    method: Literal["exact", "float"] = "exact"
+    """`exact` rounds the network to whole numbers once and certifies that network, without any
+    rounding, so the result is the same on every machine; it is written beside the records, and is
+    what to ship. `float` certifies the float32 network as it runs here, less all that rounding
+    could do."""
+
+    fraction_bits: int | None = Field(None, ge=0, le=16)
+    """For `exact`: how fine the whole numbers are, 1 / (255 * 2^bits) of a pixel. Default: as fine
+    as 16-bit numbers allow if no accuracy of the validation images moves by more than 0.05 points,
+    else as coarse as 32-bit numbers need for that. Without validation images it is 12."""
+
+    certificates: tuple[Literal["margin", "interval"], ...] = Field(
+        ("margin", "interval"), min_length=1
+    )
+    """What is tried to prove an image; one of them has to. `margin` costs one forward pass.
+    `interval` never proves less: it leaves out the part of the ball that is no valid image. It
+    costs about 2 + `radius_steps` passes with bounds, spent where the margin has not decided."""
 
     radius_steps: int = Field(3, ge=0, le=40)
     """Bisections of the interval certificate's radius between two radii of the grid. 0 leaves the
@@ -103,12 +122,17 @@ class Settings(StageSettings):
             raise ValueError("eps is 0, a ball of one image; write a positive fraction like 8/255")
         return eps
 
-    @field_validator("methods")
+    @field_validator("certificates")
     @classmethod
-    def _each_once(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(methods)) < len(methods):
-            raise ValueError("a method is given twice")
-        return methods
+    def _each_once(cls, certificates: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(certificates)) < len(certificates):
+            raise ValueError("a certificate is given twice")
+        return certificates
+
+    @property
+    def description(self) -> str:
+        """The method and its certificates in few words, e.g. `exact margin+interval`."""
+        return f"{self.method} {'+'.join(self.certificates)}"
 
     def grid(self) -> tuple[Fraction, ...]:
         """The radii of `eps_grid` and `eps`, upwards, each once."""

@@ -1,35 +1,13 @@
 """The interval certificate: the ball without its invalid images, pushed through as a box."""
 
-from collections.abc import Iterable
-from fractions import Fraction
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from stages.certify.ball import box_around
-from stages.models.margins import largest_float_up_to
-from stages.models.normalisation import Normalisation
-from stages.models.provers import Prover
-
-
-def levels_above(grid: Iterable[Fraction], device: torch.device) -> Tensor:
-    """For each radius of a grid the smallest float64 above it: a proof there is a proof at it.
-
-    Returns:
-        float64, upwards.
-    """
-    radii = torch.tensor([largest_float_up_to(eps) for eps in sorted(grid)], dtype=torch.float64)
-    return torch.nextafter(radii, torch.tensor(torch.inf, dtype=torch.float64)).to(device)
-
 
 def raise_radius(
-    prover: Prover,
-    normalisation: Normalisation,
-    images: Tensor,
-    labels: Tensor,
-    radius: Tensor,
-    levels: Tensor,
-    num_steps: int,
+    prove: Callable[[Tensor, Tensor], Tensor], radius: Tensor, levels: Tensor, num_steps: int
 ) -> Tensor:
     """Raise radii that are already proved by what boxes of valid pixels prove.
 
@@ -37,38 +15,47 @@ def raise_radius(
     proof and that level is bisected. Beyond the last level nothing is tried.
 
     Args:
-        prover: of the network.
-        normalisation: what the network expects.
-        images: uint8 (B, C, H, W), all of them classified right.
-        labels: int64 (B,).
-        radius: float64 (B,), proved by other means; 0 where nothing is.
-        levels: float64, upwards, from `levels_above`.
+        prove: from rows (indices into `radius`) and the radii to try there to the radii proved: at
+            least what was tried, or 0 where that is not proved.
+        radius: (B,), proved by other means; 0 where nothing is. Float64, or int64 in some unit.
+        levels: upwards, of the same dtype: for each eps of interest the smallest number above it.
         num_steps: bisections of the gap.
 
     Returns:
-        float64 (B,), at least `radius`: proved at every eps < radius.
+        (B,), at least `radius`: proved at every eps < radius.
     """
-
-    def proves(rows: Tensor, tried: Tensor) -> Tensor:
-        return prover.proves_box(box_around(images[rows], tried, normalisation), labels[rows])
-
-    proved, ceiling = radius.clone(), torch.full_like(radius, torch.inf)
+    proved = radius.clone()
     climbing = torch.arange(len(radius), device=radius.device)
+    stopped, ceiling = [climbing[:0]], [proved[:0]]
     while True:
         index = torch.searchsorted(levels, proved[climbing], right=True)
         climbing, index = climbing[index < len(levels)], index[index < len(levels)]
         if len(climbing) == 0:
             break
-        tried = levels[index]
-        is_proved = proves(climbing, tried)
-        proved[climbing[is_proved]] = tried[is_proved]
-        ceiling[climbing[~is_proved]] = tried[~is_proved]
+        found = prove(climbing, levels[index])
+        is_proved = found > 0
+        proved[climbing] = torch.maximum(proved[climbing], found)
+        stopped.append(climbing[~is_proved])
+        ceiling.append(levels[index[~is_proved]])
         climbing = climbing[is_proved]
-
-    stopped = ceiling.isfinite().nonzero()[:, 0]
-    for _ in range(num_steps if len(stopped) else 0):
-        tried = (proved[stopped] + ceiling[stopped]) / 2
-        is_proved = proves(stopped, tried)
-        proved[stopped] = torch.where(is_proved, tried, proved[stopped])
-        ceiling[stopped] = torch.where(is_proved, ceiling[stopped], tried)
+    _bisect(prove, proved, torch.cat(stopped), torch.cat(ceiling), num_steps)
     return proved
+
+
+def _bisect(
+    prove: Callable[[Tensor, Tensor], Tensor],
+    proved: Tensor,
+    rows: Tensor,
+    ceiling: Tensor,
+    num_steps: int,
+) -> None:
+    """Raise `proved` in place at some rows, each towards a ceiling that is not proved."""
+    for _ in range(num_steps if len(rows) else 0):
+        tried = (proved[rows] + ceiling).div(2, rounding_mode=_rounding(ceiling))
+        found = prove(rows, tried)
+        proved[rows] = torch.maximum(proved[rows], found)
+        ceiling = torch.where(found > 0, ceiling, tried)
+
+
+def _rounding(numbers: Tensor) -> str | None:
+    return None if numbers.is_floating_point() else "floor"

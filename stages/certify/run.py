@@ -6,17 +6,20 @@ from pipeline.context import Context
 from pipeline.metrics import CERTIFY_IMAGES
 from stages.certify.config import Settings
 from stages.certify.examiner import Examiner
+from stages.certify.integers import make_integer_network
 from stages.certify.parts import Parts
+from stages.certify.proofs import ExactProofs, FloatProofs, Proofs
 from stages.data.batches import Batch
-from stages.data.manifest import read_manifest
+from stages.data.manifest import Manifest, read_manifest
 from stages.data.records import RECORDS_FILE, summarise, write_records, write_summary
 from stages.data.resident import ImageSet, load_split
 from stages.models.fit import check_fit
-from stages.models.network_file import load_network
+from stages.models.integer_file import load_integer_network, save_integer_network
+from stages.models.network_file import LoadedNetwork, load_network
 
 
 def run(context: Context, settings: Settings) -> None:
-    """Write `records.csv` and `summary.json`.
+    """Write `records.csv` and `summary.json`, and the network that was certified.
 
     Raises:
         UserError: the network does not belong to the data, or nothing can be proved about it.
@@ -27,7 +30,7 @@ def run(context: Context, settings: Settings) -> None:
     loaded = load_network(context.inputs["network"], device)
     check_fit(manifest, loaded, settings.split)
 
-    examiner = Examiner(loaded, settings)
+    examiner = Examiner(_proofs(context, settings, manifest, loaded), settings)
     images = load_split(context.inputs["data"], manifest, settings.split, device)
     parts = Parts(context.output_dir / "parts", settings.split, len(images), settings.batch_size)
 
@@ -52,16 +55,33 @@ def run(context: Context, settings: Settings) -> None:
 
     records = parts.merge()
     summary = summarise(
-        records, settings.split, settings.eps, settings.grid(), "+".join(settings.methods)
+        records, settings.split, settings.eps, settings.grid(), settings.description
     )
     write_records(context.output_dir / RECORDS_FILE, records)
     write_summary(context.output_dir, summary)
     parts.remove()
     context.say(
         f"{summary.num_images:,} images at eps {summary.eps}: "
-        f"clean {summary.clean_accuracy:.4f}, attacked {summary.attacked_accuracy:.4f}, "
-        f"certified {summary.certified_accuracy:.4f}"
+        f"clean {summary.clean_accuracy:.4f}, attacked {summary.attacked_accuracy:.4f} "
+        f"(PGD alone {summary.pgd_accuracy:.4f}), certified {summary.certified_accuracy:.4f}"
     )
+
+
+def _proofs(
+    context: Context, settings: Settings, manifest: Manifest, loaded: LoadedNetwork
+) -> Proofs:
+    """The method of the settings; the first rank writes the integer network and reads it again."""
+    if settings.method == "float":
+        return FloatProofs(loaded, settings)
+    network = make_integer_network(context.inputs["data"], manifest, loaded, settings)
+    if context.ranks.is_first:
+        save_integer_network(context.output_dir, network, loaded)
+        network = load_integer_network(context.output_dir).network
+        bits = torch.iinfo(network.dtype).bits
+        context.say(
+            f"certifying in {bits}-bit integers, {network.fraction_bits} of them fractional"
+        )
+    return ExactProofs(network.to(_device(context)), len(loaded.classes), settings)
 
 
 def _batch(images: ImageSet, indices: range) -> Batch:

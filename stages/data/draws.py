@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     SHARD_ORDER = 4
     POOL_ORDER = 5
     ATTACK = 6
+    SQUARES = 7
 
 
 def draw(counters: Counters, *words: int) -> Counters:

@@ -4,6 +4,7 @@
 """
 
 import csv
+import hashlib
 import io
 import os
 from bisect import bisect_right
@@ -13,11 +14,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import StageError
 from pipeline.settings import ExactFraction
 from stages.data.manifest import image_key
+from stages.data.radius import Radius, largest_float_up_to
 
 RECORDS_FILE = "records.csv"
 SUMMARY_FILE = "summary.json"
@@ -43,7 +47,7 @@ class Record(BaseModel):
     margin: float = Field(allow_inf_nan=True)
     """Logit of the label minus the largest other logit, as computed, before any allowance."""
     radius: float = Field(ge=0)
-    """Pixels of [0, 1]: proved right at every eps < radius, strictly; 0 where nothing is proved."""
+    """Pixels of [0, 1], `exact_radius` rounded down."""
     certified: bool
     """Proved right at the run's eps, that is eps < radius."""
     attacked_correct: bool
@@ -52,6 +56,12 @@ class Record(BaseModel):
     """What proved the radius: `margin`, `interval`, or `none` where nothing is proved."""
     seconds: float = Field(ge=0)
     """This image's equal share of the time that its batch took."""
+    exact_radius: Radius
+    """Pixels of [0, 1]: proved right at every eps < radius, strictly; 0 where nothing is proved."""
+    pgd_correct: bool
+    """Right after plain projected gradient descent alone, the first try of the attack."""
+    image_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Of the image's pixels, from `image_digest`."""
 
     @property
     def is_correct(self) -> bool:
@@ -69,7 +79,7 @@ class Record(BaseModel):
 
     def is_certified_at(self, eps: Fraction) -> bool:
         """Proved right in the whole ball of radius `eps`; equality is no proof."""
-        return eps < Fraction(self.radius)
+        return eps < self.exact_radius
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -77,6 +87,12 @@ class Record(BaseModel):
             raise ValueError("attacked_correct, but wrong on the unchanged image")
         if self.certified and not self.attacked_correct:
             raise ValueError("certified, but broken by the attack")
+        if self.attacked_correct and not self.pgd_correct:
+            raise ValueError("attacked_correct, but broken by the first try of the attack")
+        if self.pgd_correct and not self.is_correct:
+            raise ValueError("pgd_correct, but wrong on the unchanged image")
+        if self.radius != largest_float_up_to(self.exact_radius):
+            raise ValueError("radius is not exact_radius rounded down")
         if self.radius > 0 and not self.is_correct:
             raise ValueError("a radius above 0, but wrong on the unchanged image")
         return self
@@ -101,24 +117,38 @@ class Summary(BaseModel):
     num_images: int = Field(gt=0)
     eps: ExactFraction
     num_clean_correct: int = Field(ge=0)
+    num_pgd_correct: int = Field(ge=0)
     num_attacked_correct: int = Field(ge=0)
     num_certified: int = Field(ge=0)
     clean_accuracy: Accuracy
+    pgd_accuracy: Accuracy
+    """After plain projected gradient descent alone, for comparison with others' figures."""
     attacked_accuracy: Accuracy
     """An upper bound of the true accuracy in the ball: what the attack did not break."""
     certified_accuracy: Accuracy
     """A lower bound of the true accuracy in the ball."""
     certified_method: str
-    """The certificates tried, joined by `+`; an image needs one of them."""
+    """The method and the certificates tried, joined by `+`; an image needs one of them."""
     seconds: float = Field(ge=0)
     """Time spent on all images, added over ranks and over the tries of a run that was resumed."""
     eps_grid: tuple[GridPoint, ...]
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
-        if not self.num_certified <= self.num_attacked_correct <= self.num_clean_correct:
-            raise ValueError("counts must obey certified <= attacked <= clean")
+        counts = (
+            self.num_certified,
+            self.num_attacked_correct,
+            self.num_pgd_correct,
+            self.num_clean_correct,
+        )
+        if list(counts) != sorted(counts):
+            raise ValueError("counts must obey certified <= attacked <= pgd <= clean")
         return self
+
+
+def image_digest(image: NDArray[np.uint8]) -> str:
+    """The sha256 of an image's pixels, uint8 (C, H, W) in C order."""
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -189,7 +219,7 @@ def summarise(
         split: name of the split.
         eps: the radius that the run certified and attacked at.
         eps_grid: radii at which the certified accuracy is given besides.
-        certified_method: the certificates tried, e.g. `margin+interval`.
+        certified_method: the method and the certificates tried, e.g. `exact margin+interval`.
 
     Raises:
         StageError: a row's `certified` is not what its radius says at `eps`.
@@ -198,10 +228,11 @@ def summarise(
         if record.certified != record.is_certified_at(eps):
             raise StageError(
                 f"{record.key}: certified is {record.certified} at eps {eps}, "
-                f"but its radius is {record.radius}"
+                f"but its radius is {record.exact_radius}"
             )
     num_images = len(records)
     num_clean = sum(record.is_correct for record in records)
+    num_pgd = sum(record.pgd_correct for record in records)
     num_attacked = sum(record.attacked_correct for record in records)
     num_certified = sum(record.certified for record in records)
     return Summary(
@@ -209,9 +240,11 @@ def summarise(
         num_images=num_images,
         eps=eps,
         num_clean_correct=num_clean,
+        num_pgd_correct=num_pgd,
         num_attacked_correct=num_attacked,
         num_certified=num_certified,
         clean_accuracy=num_clean / num_images,
+        pgd_accuracy=num_pgd / num_images,
         attacked_accuracy=num_attacked / num_images,
         certified_accuracy=num_certified / num_images,
         certified_method=certified_method,
@@ -258,7 +291,7 @@ def _parse(path: Path, line: int, row: list[str]) -> Record:
 
 
 def _grid_points(records: Sequence[Record], eps_grid: Iterable[Fraction]) -> Iterator[GridPoint]:
-    radii = sorted(Fraction(record.radius) for record in records)
+    radii = sorted(record.exact_radius for record in records)
     for eps in sorted(set(eps_grid)):
         num_certified = len(radii) - bisect_right(radii, eps)
         yield GridPoint(

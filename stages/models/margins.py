@@ -15,6 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from stages.data.radius import largest_float_up_to
 from stages.models.networks import DistanceMLP, DistanceNetwork
 from stages.models.normalisation import Normalisation
 
@@ -80,14 +81,6 @@ def is_certified(radius: Tensor, eps: Fraction) -> Tensor:
     """
     # A float exceeds eps exactly if it exceeds the largest float that does not.
     return radius > largest_float_up_to(eps)
-
-
-def largest_float_up_to(value: Fraction) -> float:
-    """The largest float64 that is not above `value`."""
-    nearest = torch.tensor(float(value), dtype=torch.float64)
-    if Fraction(nearest.item()) > value:
-        nearest = torch.nextafter(nearest, torch.tensor(-torch.inf, dtype=torch.float64))
-    return float(nearest)
 
 
 def float_slack(network: DistanceMLP, normalisation: Normalisation) -> float:

@@ -35,6 +35,8 @@ class LoadedNetwork:
     """(H, W, C)."""
     classes: tuple[str, ...]
     normalisation: Normalisation
+    weights_sha256: str
+    """Of network.safetensors."""
 
 
 def save_network(
@@ -83,7 +85,7 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> LoadedNetw
         StageError: a file is missing, damaged, or does not belong to the other.
     """
     description = read_description(folder)
-    weights = _read_weights(folder / WEIGHTS_NAME, description.weights_sha256)
+    weights = read_weights(folder / WEIGHTS_NAME, description.weights_sha256)
     num_classes = len(description.classes)
     network = build_network(description.network, description.image_shape, num_classes)
     if network.num_classes != num_classes:
@@ -105,10 +107,16 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> LoadedNetw
         description.image_shape,
         description.classes,
         Normalisation(description.mean, description.std),
+        description.weights_sha256,
     )
 
 
-def _read_weights(path: Path, expected_sha256: str) -> dict[str, torch.Tensor]:
+def read_weights(path: Path, expected_sha256: str) -> dict[str, torch.Tensor]:
+    """Read a safetensors file whose sha256 is known.
+
+    Raises:
+        StageError: it is missing, damaged, or none.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -116,7 +124,7 @@ def _read_weights(path: Path, expected_sha256: str) -> dict[str, torch.Tensor]:
     found = hashlib.sha256(content).hexdigest()
     if found != expected_sha256:
         raise StageError(
-            f"{path} is damaged: its sha256 is {found}, {DESCRIPTION_NAME} says {expected_sha256}; "
+            f"{path} is damaged: its sha256 is {found}, its .json says {expected_sha256}; "
             "restore it or train again"
         )
     try:

@@ -15,6 +15,7 @@ from torch import Tensor
 from kernels.nn import Box
 from pipeline.errors import UserError
 from stages.models.head_bounds import FEW, HeadBounds
+from stages.models.head_prover import HeadProver
 from stages.models.margins import (
     feature_error,
     float_slack,
@@ -140,24 +141,28 @@ class HybridProver(Prover):
     def __init__(self, network: Hybrid, normalisation: Normalisation) -> None:
         self._network = network
         self._std = normalisation.std
-        self._head = HeadBounds(network.first, network.second)
-        error, largest = feature_error(network, normalisation)
-        # Features round twice: where they were measured, and where the perturbed image is judged.
-        self._feature_slack = 2 * error
-        self._logit_slack = 2 * self._head.evaluation_error(largest)
+        head = HeadBounds(network.first, network.second)
+        self._head = HeadProver(head, *feature_error(network, normalisation))
 
     @torch.no_grad()
     def logits(self, inputs: Tensor) -> Tensor:
         """See `Prover`."""
-        return self._head.logits(self._network.features(inputs, math.inf))
+        return self._head.logits(self._network.features(inputs, math.inf).double())
 
     @torch.no_grad()
     def by_margin(self, inputs: Tensor, labels: Tensor) -> MarginProof:
         """See `Prover`."""
-        features = self._network.features(inputs, math.inf)
+        features = self._network.features(inputs, math.inf).double()
         logits = self._head.logits(features)
-        radius = self._radius(features.double(), labels)
-        return MarginProof(predicted_classes(logits, labels), margin(logits, labels), radius)
+        proves = self._head.prover_around(features, labels)
+        proved = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
+        step = 0.5
+        for _ in range(RADIUS_STEPS):
+            radius = proved + step
+            is_proved = proves(radius / self._std * (1 + FEW))
+            proved = torch.where(is_proved, radius, proved)
+            step /= 2
+        return MarginProof(predicted_classes(logits, labels), margin(logits, labels), proved)
 
     @torch.no_grad()
     def proves_box(self, box: Box, labels: Tensor) -> Tensor:
@@ -166,27 +171,7 @@ class HybridProver(Prover):
         lower, upper = (end.flatten(1) for end in box)
         for layer in self._network.hidden:
             lower, upper = layer.bounds(lower, upper)
-        lower, upper = lower.double(), upper.double()
-        half_width = (upper - lower) / 2 + self._feature_slack + FEW * (lower.abs() + upper.abs())
-        middle, error = self._head.before_tanh((lower + upper) / 2)
-        reach = self._head.spread(half_width) + error
-        return self._is_proof(self._head.worst_difference(middle, reach, labels))
-
-    def _radius(self, features: Tensor, labels: Tensor) -> Tensor:
-        middle, error = self._head.before_tanh(features)
-        proved = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
-        step = 0.5
-        for _ in range(RADIUS_STEPS):
-            radius = proved + step
-            half_width = radius / self._std * (1 + FEW) + self._feature_slack
-            reach = self._head.spread(half_width[:, None]) + error
-            worst = self._head.worst_difference(middle, reach, labels)
-            proved = torch.where(self._is_proof(worst), radius, proved)
-            step /= 2
-        return proved
-
-    def _is_proof(self, worst: Tensor) -> Tensor:
-        return (worst < -self._logit_slack) & worst.isfinite()
+        return self._head.proves_box(Box(lower.double(), upper.double()), labels)
 
 
 def _refuse_empty(box: Box) -> None:

@@ -47,8 +47,10 @@ class Result:
     split: str
     eps: Fraction
     method: str
-    """The certificates tried, joined by `+`."""
+    """The method and the certificates tried, e.g. `exact margin+interval`."""
     clean: Share
+    pgd: Share
+    """Unbroken by plain projected gradient descent, the first try of the attack."""
     attacked: Share
     certified: Share
     grid: tuple[CurvePoint, ...]

@@ -102,7 +102,7 @@ def _result(
         )
     total = len(records)
     clean = Share(summary.num_clean_correct, total)
-    exact_radii = sorted(Fraction(record.radius) for record in records if record.is_correct)
+    exact_radii = sorted(record.exact_radius for record in records if record.is_correct)
     at_zero = CurvePoint(Fraction(0), clean)
     points = tuple(
         CurvePoint(point.eps, Share(point.num_certified, total)) for point in summary.eps_grid
@@ -112,6 +112,7 @@ def _result(
         eps=summary.eps,
         method=summary.certified_method,
         clean=clean,
+        pgd=Share(summary.num_pgd_correct, total),
         attacked=Share(summary.num_attacked_correct, total),
         certified=Share(summary.num_certified, total),
         grid=(at_zero, *(point for point in points if point.eps > 0)),

@@ -107,7 +107,7 @@ def test_operators_without_integers_refuse_them() -> None:
     x, weight = torch.zeros(2, 4, dtype=torch.int16), torch.zeros(3, 4, dtype=torch.int16)
     with pytest.raises(TypeError, match=r"int16; expected torch.float32 or torch.float64\."):
         kernels.lp_distance(x, weight, 8.0)
-    with pytest.raises(TypeError, match="int8; expected .* or torch.int32"):
+    with pytest.raises(TypeError, match=r"int8; expected .* or torch.int32"):
         kernels.linf_distance(x.to(torch.int8), weight.to(torch.int8))
 
 

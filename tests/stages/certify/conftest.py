@@ -14,7 +14,7 @@ from stages.certify.config import Settings
 from stages.data.manifest import Manifest, Split, write_manifest
 from stages.data.shards import Sample, write_block_shard
 from stages.models.config import DistanceMLPSettings, HybridSettings
-from stages.models.network_file import save_network
+from stages.models.network_file import LoadedNetwork, save_network
 from stages.models.networks import DistanceMLP, Hybrid
 from stages.models.normalisation import Normalisation
 
@@ -45,7 +45,7 @@ def settings_for(**changes):
         "inputs": {"data": "shard", "network": "train"},
         "eps": "1/10",
         "batch_size": 16,
-        "attack": {"steps": 5, "p": [8, "inf"]},
+        "attack": {"steps": 5, "restarts": 1, "p": [8, "inf"], "square_queries": 10},
     }
     return Settings.model_validate(fields | changes)
 
@@ -137,6 +137,17 @@ def manifest_of(num_images, shards, **changes):
     return Manifest(**(fields | changes))
 
 
+def loaded_network(kind):
+    """As `load_network` gives it."""
+    if kind == "distance":
+        settings = DistanceMLPSettings(kind="distance_mlp", width=20, depth=3)
+        network = distance_network()
+    else:
+        settings = HybridSettings(kind="hybrid", width=3, depth=1, hidden=6)
+        network = hybrid_network()
+    return LoadedNetwork(network, settings, "prototypes", SHAPE, CLASSES, NORMALISATION, "0" * 64)
+
+
 def generator(seed):
     return torch.Generator().manual_seed(seed)
 
@@ -168,6 +179,7 @@ class Tools:
     settings_for = staticmethod(settings_for)
     distance_network = staticmethod(distance_network)
     hybrid_network = staticmethod(hybrid_network)
+    loaded_network = staticmethod(loaded_network)
     manifest_of = staticmethod(manifest_of)
     images_near_prototypes = staticmethod(images_near_prototypes)
     normalisation = NORMALISATION

@@ -1,144 +1,208 @@
 import math
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
 
-from stages.certify.attack import Attack, Try, tries
-from stages.certify.ball import InnerBall
-from stages.certify.config import AttackSettings
+from stages.certify.arena import Arena
+from stages.certify.attack import BASELINE, Attack, Try, tries
+from stages.certify.config import AttackSettings, Settings
+from stages.certify.proofs import ExactProofs, FloatProofs
+from stages.certify.squares import search_squares
 from stages.data.batches import Batch
-from stages.models.provers import Prover, prover_for
+from stages.models.integer_network import to_integers
+from stages.models.network_file import LoadedNetwork
 
 EPS = Fraction(1, 10)
+FRACTION_BITS = 3
 
 
-class Witness(Prover):
-    """Passes every question on to a prover and keeps the inputs that were asked about."""
+class Witness(Arena):
+    """Passes every question on to an arena and keeps the points that were judged."""
 
-    def __init__(self, prover):
-        self.prover, self.seen = prover, []
+    def __init__(self, arena):
+        self.arena, self.network, self.seen = arena, arena.network, []
 
-    def logits(self, inputs):
-        self.seen.append(inputs.clone())
-        return self.prover.logits(inputs)
+    def margins(self, points, labels):
+        self.seen.append(points.clone())
+        return self.arena.margins(points, labels)
 
-    def by_margin(self, inputs, labels):
-        return self.prover.by_margin(inputs, labels)
+    def ball(self, images):
+        return self.arena.ball(images)
 
-    def proves_box(self, box, labels):
-        return self.prover.proves_box(box, labels)
+    def centre(self, images):
+        return self.arena.centre(images)
+
+    def step(self, points, uphill, ball):
+        return self.arena.step(points, uphill, ball)
+
+    def between(self, ball, share):
+        return self.arena.between(ball, share)
+
+    def inputs(self, points):
+        return self.arena.inputs(points)
 
 
-def attack_on(network, tools, seed=0, **settings):
-    prover = Witness(prover_for(network, tools.normalisation))
-    ball = InnerBall(EPS, tools.normalisation, torch.device("cpu"))
-    chosen = AttackSettings(**({"steps": 6} | settings))
-    return Attack(network, prover, tools.normalisation, ball, chosen, seed)
+@dataclass(frozen=True)
+class Subject:
+    """A network, and the arena it is attacked in."""
+
+    loaded: LoadedNetwork
+    method: str
+    settings: Settings
+    tools: Any
+
+    def proofs(self):
+        if self.method == "float":
+            return FloatProofs(self.loaded, self.settings)
+        loaded = self.loaded
+        network = to_integers(
+            loaded.network, loaded.normalisation, loaded.image_shape, FRACTION_BITS
+        )
+        return ExactProofs(network, 3, self.settings)
+
+    def attack(self, seed=0, **settings):
+        chosen = AttackSettings(**({"steps": 6, "restarts": 1, "square_queries": 0} | settings))
+        return Attack(Witness(self.proofs().arena), chosen, seed)
+
+    def batch(self, num_images=60, seed=2):
+        images, labels = self.tools.images_near_prototypes(num_images, seed)
+        return Batch(torch.arange(num_images), images, labels)
+
+    def findings(self, batch):
+        return self.proofs().prove(batch.images, batch.labels)
+
+    def pixel(self, coordinate):
+        """A coordinate of a point as an exact pixel in [0, 1]."""
+        if self.method == "exact":
+            return Fraction(coordinate, 255 << FRACTION_BITS)
+        normalisation = self.loaded.normalisation
+        return Fraction(coordinate) * Fraction(normalisation.std) + Fraction(normalisation.mean[0])
 
 
-def batch_of(tools, num_images=60, seed=2):
-    images, labels = tools.images_near_prototypes(num_images, seed)
-    return Batch(torch.arange(num_images), images, labels)
+@pytest.fixture(params=["distance", "hybrid"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(params=["exact", "float"])
+def subject(request, kind, tools):
+    settings = tools.settings_for(method=request.param)
+    return Subject(tools.loaded_network(kind), request.param, settings, tools)
 
 
 def some_of(batch, rows):
     return Batch(batch.indices[rows], batch.images[rows], batch.labels[rows])
 
 
-def right(network, tools, batch):
-    logits = network(tools.normalisation.apply(batch.images), math.inf)
-    return logits.argmax(1) == batch.labels
-
-
-@pytest.fixture(params=["distance", "hybrid"])
-def network(request, tools):
-    built = tools.distance_network() if request.param == "distance" else tools.hybrid_network()
-    return built.requires_grad_(False)
-
-
 def nothing(batch):
     return torch.zeros(len(batch), dtype=torch.bool)
 
 
-def test_every_point_judged_is_inside_the_ball_exactly(network, tools):
-    attack = attack_on(network, tools, restarts=2)
-    batch = some_of(batch_of(tools), [0])
-    attack.worst_margins(batch, ~nothing(batch), nothing(batch))
-    mean, std = Fraction(tools.normalisation.mean[0]), Fraction(tools.normalisation.std)
-    assert attack.prover.seen
-    for inputs in attack.prover.seen:
-        for x, value in zip(
-            inputs.flatten().tolist(), batch.images.flatten().tolist(), strict=True
-        ):
-            pixel = Fraction(x) * std + mean
-            assert 0 <= pixel <= 1
-            assert abs(pixel - Fraction(value, 255)) <= EPS
+def all_inside(subject, batch, seen):
+    values = batch.images.flatten(1).tolist()
+    for points in seen:
+        for row, image in zip(points.flatten(1).tolist(), values, strict=True):
+            for coordinate, value in zip(row, image, strict=True):
+                pixel = subject.pixel(coordinate)
+                assert 0 <= pixel <= 1
+                assert abs(pixel - Fraction(value, 255)) <= EPS
 
 
-def test_it_breaks_images_that_are_right_but_not_certified(network, tools):
-    attack, batch = attack_on(network, tools), batch_of(tools, 200)
-    is_right = right(network, tools, batch)
-    proof = attack.prover.by_margin(tools.normalisation.apply(batch.images), batch.labels)
-    worst = attack.worst_margins(batch, is_right, nothing(batch))
-    is_broken = worst <= 0
-    is_open = is_right & (proof.radius <= 0.1)
-    assert is_broken.sum() > 0.5 * is_open.sum() > 5
-    assert not (is_broken & (proof.radius > 0.1)).any()
+def test_every_point_judged_is_inside_the_ball_exactly(subject):
+    attack = subject.attack(restarts=2, square_queries=5)
+    batch = some_of(subject.batch(), [0])
+    attack.attack(batch, ~nothing(batch), nothing(batch))
+    assert attack.arena.seen
+    all_inside(subject, batch, attack.arena.seen)
 
 
-def test_a_broken_image_has_a_point_in_its_ball_that_is_wrong(network, tools):
-    attack, batch = attack_on(network, tools), batch_of(tools)
-    worst = attack.worst_margins(batch, right(network, tools, batch), nothing(batch))
-    broken = (worst <= 0).nonzero()[0]
-    alone = some_of(batch, broken)
-    again = attack_on(network, tools)
-    again.worst_margins(alone, ~nothing(alone), nothing(alone))
-    assert network(again.prover.seen[-1], math.inf).argmax(1).item() != alone.labels.item()
+def test_it_breaks_images_that_are_right_but_not_certified(subject):
+    attack, batch = subject.attack(), subject.batch(200)
+    findings = subject.findings(batch)
+    is_right = findings.margin > 0
+    is_proved = torch.tensor([radius > EPS for radius in findings.radius])
+    is_broken = attack.attack(batch, is_right, nothing(batch)).worst <= 0
+    assert is_broken.sum() > 0.5 * (is_right & ~is_proved).sum() > 5
+    assert not (is_broken & is_proved).any()
 
 
-def test_wrong_images_are_left_alone(network, tools):
-    attack, batch = attack_on(network, tools), batch_of(tools)
-    worst = attack.worst_margins(batch, nothing(batch), nothing(batch))
-    assert worst.isinf().all()
-    assert not attack.prover.seen
+def test_the_whole_attack_is_stronger_than_its_first_try(subject):
+    batch = subject.batch(200)
+    is_right = subject.findings(batch).margin > 0
+    verdict = subject.attack(square_queries=5).attack(batch, is_right, nothing(batch))
+    assert (verdict.worst <= verdict.after_baseline).all()
+    broken = [int((margins <= 0).sum()) for margins in (verdict.after_baseline, verdict.worst)]
+    assert broken[0] < broken[1]
+    alone = subject.attack()._descend(batch, BASELINE, 6)
+    assert torch.equal(alone[is_right], verdict.after_baseline[is_right])
 
 
-def test_certified_images_get_the_steps_that_the_settings_say(network, tools):
-    batch = batch_of(tools)
+def test_a_broken_image_has_a_point_in_its_ball_that_is_wrong(subject):
+    batch = subject.batch()
+    is_right = subject.findings(batch).margin > 0
+    worst = subject.attack().attack(batch, is_right, nothing(batch)).worst
+    alone = some_of(batch, (worst <= 0).nonzero()[0])
+    again = subject.attack()
+    again.attack(alone, ~nothing(alone), nothing(alone))
+    inputs = again.arena.inputs(again.arena.seen[-1])
+    assert subject.loaded.network(inputs, math.inf).argmax(1).item() != alone.labels.item()
+
+
+def test_wrong_images_are_left_alone(subject):
+    attack, batch = subject.attack(square_queries=5), subject.batch()
+    verdict = attack.attack(batch, nothing(batch), nothing(batch))
+    assert verdict.worst.isinf().all()
+    assert not attack.arena.seen
+
+
+def test_certified_images_get_the_steps_that_the_settings_say(subject):
+    batch = subject.batch()
+    radius = subject.findings(batch).radius
+    batch = some_of(batch, [next(row for row, found in enumerate(radius) if found > EPS)])
     for certified_steps in (1, 3):
-        attack = attack_on(network, tools, certified_steps=certified_steps)
-        inputs = tools.normalisation.apply(batch.images)
-        proof = attack.prover.by_margin(inputs, batch.labels)
-        batch = some_of(batch, (proof.radius > 0.1).nonzero()[:1, 0])
-        attack.worst_margins(batch, ~nothing(batch), ~nothing(batch))
-        assert len(attack.prover.seen) == certified_steps
+        attack = subject.attack(certified_steps=certified_steps, square_queries=5)
+        attack.attack(batch, ~nothing(batch), ~nothing(batch))
+        assert len(attack.arena.seen) == certified_steps
 
 
-def test_an_image_is_attacked_alike_in_any_batch(network, tools):
-    batch = batch_of(tools)
-    is_right = right(network, tools, batch)
-    settings = {"restarts": 2, "steps": 3}
-    whole = attack_on(network, tools, **settings).worst_margins(batch, is_right, nothing(batch))
+def test_an_image_is_attacked_alike_in_any_batch(subject):
+    batch = subject.batch()
+    is_right = subject.findings(batch).margin > 0
+    settings = {"restarts": 2, "steps": 3, "square_queries": 5}
+    whole = subject.attack(**settings).attack(batch, is_right, nothing(batch)).worst
     for rows in (torch.arange(10, 20), torch.arange(59, -1, -3)):
         part = some_of(batch, rows)
-        found = attack_on(network, tools, **settings).worst_margins(
-            part, is_right[rows], nothing(part)
-        )
+        found = subject.attack(**settings).attack(part, is_right[rows], nothing(part)).worst
         torch.testing.assert_close(found, whole[rows], rtol=0, atol=0)
 
 
-def test_random_starts_depend_on_the_seed_and_the_restart(network, tools):
-    batch = some_of(batch_of(tools), [0, 1])
+def test_random_starts_depend_on_the_seed_and_the_restart(subject):
+    batch = some_of(subject.batch(), [0, 1])
 
     def start(seed, restart):
-        attack = attack_on(network, tools, seed)
-        return attack._start(batch, attack.ball.around(batch.images), restart)
+        attack = subject.attack(seed)
+        return attack._start(batch, attack.arena.ball(batch.images), restart)
 
     torch.testing.assert_close(start(0, 1), start(0, 1), rtol=0, atol=0)
     assert (start(0, 1) != start(0, 2)).any()
     assert (start(0, 1) != start(1, 1)).any()
     assert (start(0, 1)[0] != start(0, 1)[1]).any()
+
+
+def test_squares_stay_at_the_ends_of_the_ball_and_only_get_better(subject):
+    batch = subject.batch()
+    rows = (subject.findings(batch).margin > 0).nonzero()[:, 0]
+    batch = some_of(batch, rows)
+    arena = Witness(subject.proofs().arena)
+    worst = [search_squares(arena, batch, queries, 0) for queries in (1, 40)]
+    lower, upper = arena.ball(batch.images)
+    for points in arena.seen:
+        assert ((points == lower) | (points == upper)).all()
+    assert (worst[1] < worst[0]).sum() > len(batch) // 2
+    assert search_squares(arena, batch, 0, 0).isinf().all()
 
 
 def test_every_loss_and_p_is_tried_before_the_next_restart():

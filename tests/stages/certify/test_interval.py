@@ -3,7 +3,9 @@ from fractions import Fraction
 import pytest
 import torch
 
-from stages.certify.interval import levels_above, raise_radius
+from stages.certify.ball import box_around
+from stages.certify.interval import raise_radius
+from stages.certify.proofs import levels_above
 from stages.models.networks import DistanceMLP
 from stages.models.normalisation import Normalisation
 from stages.models.provers import prover_for
@@ -29,15 +31,17 @@ def corner_network():
 
 
 def raised(network, image, label, start, grid, num_steps):
-    return raise_radius(
-        prover_for(network, IDENTITY),
-        IDENTITY,
-        torch.tensor(image, dtype=torch.uint8).view(1, 1, 1, -1),
-        torch.tensor([label]),
-        torch.tensor([start], dtype=torch.float64),
-        levels_above(grid, torch.device("cpu")),
-        num_steps,
-    ).item()
+    prover = prover_for(network, IDENTITY)
+    images = torch.tensor(image, dtype=torch.uint8).view(1, 1, 1, -1)
+
+    def prove(rows, radius):
+        box = box_around(images[rows], radius, IDENTITY)
+        is_proved = prover.proves_box(box, torch.tensor([label])[rows])
+        return torch.where(is_proved, radius, 0.0)
+
+    start = torch.tensor([start], dtype=torch.float64)
+    levels = levels_above(grid, torch.device("cpu"))
+    return raise_radius(prove, start, levels, num_steps).item()
 
 
 def test_levels_are_just_above_the_grid():
@@ -84,3 +88,15 @@ def test_nothing_is_proved_at_a_tie():
     with torch.no_grad():
         network.last.weight.zero_()
     assert raised(network, [0, 0], 0, 0.0, grid, 3) == pytest.approx(0, abs=0)
+
+
+def test_whole_numbers_climb_and_bisect_as_floats_do():
+    """Proved below 71 units, and each proof reaches one unit beyond what was tried."""
+
+    def prove(rows, radius):
+        return torch.where(radius < 71, radius + 1, 0)
+
+    start = torch.tensor([0, 30, 71, 90])
+    levels = torch.tensor([1, 41, 81])
+    assert raise_radius(prove, start, levels, 0).tolist() == [42, 42, 71, 90]
+    assert raise_radius(prove, start, levels, 10).tolist() == [71, 71, 71, 90]

@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import pytest
 
 from pipeline.errors import StageError
@@ -19,6 +21,9 @@ def rows(indices):
             attacked_correct=True,
             method="none",
             seconds=0.0,
+            exact_radius=Fraction(0),
+            pgd_correct=True,
+            image_sha256="d" * 64,
         )
         for index in indices
     ]

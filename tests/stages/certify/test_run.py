@@ -10,6 +10,7 @@ from pipeline.ranks import Ranks
 from stages.certify.run import run
 from stages.data.manifest import read_manifest, write_manifest
 from stages.data.records import read_records, read_summary
+from stages.models.exact import ExactDistanceProver
 from stages.models.margins import margin_radius
 from stages.models.network_file import load_network
 from stages.models.provers import prover_for
@@ -30,12 +31,14 @@ def test_certified_is_at_most_attacked_is_at_most_clean_image_by_image(any_world
         assert row.certified <= row.attacked_correct <= row.is_correct
     summary = read_summary(out)
     assert 0.1 < summary.certified_accuracy <= summary.attacked_accuracy < summary.clean_accuracy
-    assert sorted(path.name for path in out.iterdir()) == ["records.csv", "summary.json"]
+    assert summary.attacked_accuracy <= summary.pgd_accuracy <= summary.clean_accuracy
+    written = ["network.int.json", "network.int.safetensors", "records.csv", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == written
 
 
-def test_certified_radii_hold_at_random_points_of_the_ball(any_world, tools, tmp_path):
+def test_certified_float_radii_hold_at_random_points_of_the_ball(any_world, tools, tmp_path):
     out = tmp_path / "out"
-    run(any_world.context(out), tools.settings_for())
+    run(any_world.context(out), tools.settings_for(method="float"))
     loaded = load_network(any_world.network_dir)
     prover = prover_for(loaded.network, loaded.normalisation)
     radius = torch.tensor([row.radius for row in read_records(out / "records.csv")])
@@ -50,9 +53,10 @@ def test_certified_radii_hold_at_random_points_of_the_ball(any_world, tools, tmp
         assert (found == any_world.labels)[radius > 0].all()
 
 
-def test_predictions_are_the_networks(world, tools, tmp_path):
+@pytest.mark.parametrize("method", ["exact", "float"])
+def test_predictions_are_the_networks(world, tools, tmp_path, method):
     out = tmp_path / "out"
-    run(world.context(out), tools.settings_for())
+    run(world.context(out), tools.settings_for(method=method))
     loaded = load_network(world.network_dir)
     logits = loaded.network(loaded.normalisation.apply(world.images), math.inf)
     assert [row.predicted for row in read_records(out / "records.csv")] == logits.argmax(1).tolist()
@@ -63,21 +67,23 @@ def test_the_grid_counts_what_radii_say(world, tools, tmp_path):
     run(world.context(out), tools.settings_for(eps_grid=["0", "1/20", "1/5"]))
     rows, summary = read_records(out / "records.csv"), read_summary(out)
     for point in summary.eps_grid:
-        assert point.num_certified == sum(point.eps < Fraction(row.radius) for row in rows)
+        assert point.num_certified == sum(point.eps < row.exact_radius for row in rows)
     assert [point.eps for point in summary.eps_grid] == [0, *map(Fraction, ("1/20", "1/10", "1/5"))]
     counts = [point.num_certified for point in summary.eps_grid]
     assert counts == sorted(counts, reverse=True)
     assert summary.eps_grid[2].num_certified == summary.num_certified
 
 
-def test_the_interval_proves_what_the_margin_proves_and_more(world, tools, tmp_path):
+@pytest.mark.parametrize("method", ["exact", "float"])
+def test_the_interval_proves_what_the_margin_proves_and_more(world, tools, tmp_path, method):
     found = {}
-    for methods in (("margin",), ("interval",), ("margin", "interval")):
-        out = tmp_path / "-".join(methods)
-        settings = tools.settings_for(methods=methods, attack={"steps": 1, "p": ["inf"]})
+    for certificates in (("margin",), ("interval",), ("margin", "interval")):
+        out = tmp_path / "-".join(certificates)
+        attack = {"steps": 1, "p": ["inf"], "square_queries": 0}
+        settings = tools.settings_for(method=method, certificates=certificates, attack=attack)
         run(world.context(out), settings)
-        found[methods] = read_records(out / "records.csv")
-        assert read_summary(out).certified_method == "+".join(methods)
+        found[certificates] = read_records(out / "records.csv")
+        assert read_summary(out).certified_method == f"{method} {'+'.join(certificates)}"
     by_margin, by_interval, by_both = found.values()
     assert {row.method for row in by_margin} == {"margin", "none"}
     assert {row.method for row in by_both} == {"margin", "interval", "none"}
@@ -89,21 +95,28 @@ def test_the_interval_proves_what_the_margin_proves_and_more(world, tools, tmp_p
     assert sum(row.radius for row in by_both) > 1.01 * sum(row.radius for row in by_margin)
 
 
-def test_an_inflated_margin_is_found_by_the_attack_and_named(world, tools, tmp_path, monkeypatch):
-    def inflated(*arguments):
-        return 3 * margin_radius(*arguments)
-
-    monkeypatch.setattr("stages.models.provers.margin_radius", inflated)
+@pytest.mark.parametrize("method", ["exact", "float"])
+def test_an_inflated_margin_is_found_by_the_attack_and_named(
+    world, tools, tmp_path, monkeypatch, method
+):
+    cube_radius = ExactDistanceProver._cube_radius
+    for name, inflated in {
+        "stages.models.provers.margin_radius": lambda *given: 3 * margin_radius(*given),
+        "stages.models.exact.ExactDistanceProver._cube_radius": lambda *given: (
+            3 * cube_radius(*given)
+        ),
+    }.items():
+        monkeypatch.setattr(name, inflated)
     with pytest.raises(
         StageError, match=r"test-0000\d\d is certified .*margin .*radius .*eps 1/10"
     ):
-        run(world.context(tmp_path / "out"), tools.settings_for())
+        run(world.context(tmp_path / "out"), tools.settings_for(method=method))
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
 def test_two_ranks_write_the_rows_of_one(any_world, tools, tmp_path):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
-    settings = tools.settings_for(attack={"steps": 3, "restarts": 2})
+    settings = tools.settings_for(attack={"steps": 3, "restarts": 2, "square_queries": 5})
     run(any_world.context(alone), settings)
     for rank in (1, 0):
         run(any_world.context(shared, Ranks(rank, 2, rank, 2)), settings)

@@ -1,14 +1,18 @@
+import hashlib
 import json
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import StageError
 from stages.data.manifest import image_key
+from stages.data.radius import largest_float_up_to
 from stages.data.records import (
     Record,
     check_every_image_once,
+    image_digest,
     read_records,
     read_summary,
     summarise,
@@ -26,23 +30,28 @@ def record(index=0, split="test", **changes):
         "predicted": 3,
         "margin": 1.25,
         "radius": 0.22,
+        "exact_radius": Fraction(0.22),
         "certified": True,
         "attacked_correct": True,
         "method": "margin",
         "seconds": 0.001,
+        "pgd_correct": True,
+        "image_sha256": "d" * 64,
     }
+    if isinstance(changes.get("exact_radius"), Fraction):
+        fields["radius"] = largest_float_up_to(changes["exact_radius"])
     return Record(**(fields | changes))
 
 
-WRONG = {"predicted": 5, "margin": -0.5, "radius": 0.0, "method": "none"}
-LOST = {"certified": False, "attacked_correct": False}
+WRONG = {"predicted": 5, "margin": -0.5, "exact_radius": Fraction(0), "method": "none"}
+LOST = {"certified": False, "attacked_correct": False, "pgd_correct": False}
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):
     rows = [
-        record(0, margin=0.1 + 0.2, radius=1 / 3),
+        record(0, margin=0.1 + 0.2, exact_radius=Fraction(1, 3)),
         record(1, **WRONG, **LOST),
-        record(2, margin=float("-inf"), predicted=0, radius=0.0, method="none", **LOST),
+        record(2, margin=float("-inf"), predicted=0, exact_radius=Fraction(0), method="none", **LOST),
     ]
     write_records(tmp_path / "records.csv", rows)
     assert read_records(tmp_path / "records.csv") == rows
@@ -58,10 +67,16 @@ def test_nothing_is_left_beside_a_written_file(tmp_path):
     [
         {"attacked_correct": False},
         {"predicted": 4},
-        {"predicted": 4, "certified": False, "attacked_correct": False},
+        {"predicted": 4, **LOST},
+        {"certified": False, "attacked_correct": True, "pgd_correct": False},
         {"radius": float("nan")},
         {"radius": float("inf")},
-        {"radius": -0.1},
+        {"radius": 0.2200001},
+        {"exact_radius": 0.22},
+        {"exact_radius": Fraction(-1, 10)},
+        {"exact_radius": "0.22", "radius": 0.22},
+        {"exact_radius": "1/0"},
+        {"image_sha256": "d" * 63},
     ],
 )
 def test_a_row_that_contradicts_itself_cannot_be_made(contradiction):
@@ -70,10 +85,12 @@ def test_a_row_that_contradicts_itself_cannot_be_made(contradiction):
 
 
 def test_radius_is_compared_exactly_and_strictly():
-    quarter = record(radius=0.25)
+    quarter = record(exact_radius=Fraction(1, 4))
     assert quarter.is_certified_at(Fraction(1, 4) - Fraction(1, 10**30))
     assert not quarter.is_certified_at(Fraction(1, 4))
-    assert record(radius=0.1).is_certified_at(EPS), "the float 0.1 lies above 1/10"
+    assert record(exact_radius=Fraction(0.1)).is_certified_at(EPS), "the float 0.1 is above 1/10"
+    third = record(exact_radius=Fraction(1, 3))
+    assert Fraction(third.radius) < Fraction(1, 3) and not third.is_certified_at(Fraction(1, 3))
 
 
 @pytest.mark.parametrize("num_cut", [1, 2, 20])
@@ -95,8 +112,8 @@ def test_a_damaged_row_is_named_by_its_line(tmp_path):
 
 def test_a_forged_row_is_refused(tmp_path):
     path = tmp_path / "records.csv"
-    write_records(path, [record(0, certified=False, attacked_correct=False, radius=0.05)])
-    path.write_text(path.read_text().replace("0.05,false", "0.05,true"))
+    write_records(path, [record(0, **LOST, exact_radius=Fraction(1, 16))])
+    path.write_text(path.read_text().replace("0.0625,false", "0.0625,true"))
     with pytest.raises(StageError, match=r":2: .*certified, but broken"):
         read_records(path)
 
@@ -130,15 +147,16 @@ def test_a_missing_doubled_or_foreign_image_is_refused(rows, fault):
 def test_summary_counts_what_the_rows_say(tmp_path):
     rows = [
         record(0),
-        record(1, radius=0.11),
-        record(2, radius=0.05, certified=False),
-        record(3, radius=0.05, **LOST),
+        record(1, exact_radius=Fraction(11, 100)),
+        record(2, exact_radius=Fraction(6, 100), certified=False),
+        record(3, exact_radius=Fraction(6, 100), **(LOST | {"pgd_correct": True})),
         record(4, **WRONG, **LOST),
     ]
     grid = [Fraction(1, 5), Fraction(1, 20), Fraction(0)]
     summary = summarise(rows, "test", EPS, grid, "margin")
     assert (summary.clean_accuracy, summary.attacked_accuracy) == (4 / 5, 3 / 5)
     assert summary.certified_accuracy == 2 / 5
+    assert summary.pgd_accuracy == 4 / 5
     assert summary.seconds == pytest.approx(0.005)
     points = [(point.eps, point.num_certified) for point in summary.eps_grid]
     assert points == [(Fraction(0), 4), (Fraction(1, 20), 4), (Fraction(1, 5), 1)]
@@ -156,3 +174,11 @@ def test_a_damaged_summary_is_named(tmp_path):
     (tmp_path / "summary.json").write_text('{"num_images": 0}')
     with pytest.raises(StageError, match=r"summary\.json"):
         read_summary(tmp_path)
+
+
+def test_an_images_digest_is_that_of_its_pixels_whatever_their_layout():
+    image = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
+    expected = hashlib.sha256(bytes(range(12))).hexdigest()
+    assert image_digest(image) == expected
+    assert image_digest(np.asfortranarray(image)) == expected
+    assert image_digest(image[:, ::-1]) != expected

@@ -10,7 +10,6 @@ from stages.models.margins import (
     feature_error,
     float_slack,
     is_certified,
-    largest_float_up_to,
     logit_error,
     margin,
     margin_radius,
@@ -198,12 +197,6 @@ def test_the_slack_is_taken_off():
         for slack in (0.0, 2e-6)
     ]
     assert found == [True, False]
-
-
-@given(st.fractions(0, 1))
-def test_largest_float_up_to_is_the_neighbour_below(value):
-    found = largest_float_up_to(value)
-    assert Fraction(found) <= value < Fraction(math.nextafter(found, 2.0))
 
 
 def generator(seed):

@@ -116,7 +116,9 @@ def artifacts(folder: Path, what: Run) -> Context:
     _write_history(train_dir, what)
     records = what.records if what.records is not None else make_records(what)
     write_records(certify_dir / RECORDS_FILE, records)
-    write_summary(certify_dir, summarise(records, "test", what.eps, what.grid, "margin+interval"))
+    write_summary(
+        certify_dir, summarise(records, "test", what.eps, what.grid, "exact margin+interval")
+    )
     _commit(folder / "shard", shard_settings(what), {}, 12.3)
     _commit(folder / "train", train_settings(what), {"data": "shard"}, 546.0)
     _commit(folder / "certify", certify_settings(what), {"data": "shard", "network": "train"}, 71.8)
@@ -207,6 +209,7 @@ def make_records(what: Run) -> tuple[Record, ...]:
         is_correct = margin > 0
         radius = max(margin, 0.0) * 0.352 / 2 if is_correct else 0.0
         is_certified = what.eps < Fraction(radius)
+        is_unbroken = is_correct and (is_certified or bool(random.random() < 0.35))
         rows.append(
             Record(
                 key=image_key("test", index),
@@ -215,9 +218,12 @@ def make_records(what: Run) -> tuple[Record, ...]:
                 margin=margin,
                 radius=radius,
                 certified=is_certified,
-                attacked_correct=is_correct and (is_certified or bool(random.random() < 0.35)),
+                attacked_correct=is_unbroken,
                 method="margin" if radius else "none",
                 seconds=0.002,
+                exact_radius=Fraction(radius),
+                pgd_correct=is_unbroken or (is_correct and index % 3 == 0),
+                image_sha256="d" * 64,
             )
         )
     return tuple(rows)

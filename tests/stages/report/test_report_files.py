@@ -102,6 +102,10 @@ def test_every_headline_figure_is_a_count_of_rows(report_dir: Path) -> None:
     assert f"This run, distance_mlp {ours}" in text
     assert ours.replace(" ", "** | **") in markdown
     assert f"**{counts['certified']}** are classified right" in markdown
+    num_pgd = sum(row["pgd_correct"] == "true" for row in rows)
+    assert result["pgd"]["count"] == num_pgd > counts["attacked"]
+    assert f"plain PGD leaves {floored(num_pgd, len(rows))}" in text
+    assert f"plain PGD alone {floored(num_pgd, len(rows))} %" in markdown
 
 
 def test_the_grid_is_counted_from_the_radii(report_dir: Path) -> None:
@@ -110,12 +114,12 @@ def test_the_grid_is_counted_from_the_radii(report_dir: Path) -> None:
     result = json_of(report_dir)["networks"][0]["result"]
     for point in result["grid"][1:]:
         eps = Fraction(point["eps"])
-        count = sum(Fraction(float(row["radius"])) > eps for row in rows)
+        count = sum(Fraction(row["exact_radius"]) > eps for row in rows)
         assert point["certified"]["count"] == count
         assert f"{point['eps']} {float(eps):.4g} {count} {floored(count, len(rows))}" in text
     fine = {Fraction(point["eps"]): point["certified"]["count"] for point in result["curve"]}
     for eps, count in list(fine.items())[1:]:
-        assert count == sum(Fraction(float(row["radius"])) > eps for row in rows)
+        assert count == sum(Fraction(row["exact_radius"]) > eps for row in rows)
 
 
 def test_each_class_is_counted_from_its_rows(report_dir: Path) -> None:
@@ -300,6 +304,9 @@ def lost(index: int, is_correct: bool) -> Record:
         attacked_correct=is_correct,
         method="none",
         seconds=0.1,
+        exact_radius=Fraction(0),
+        pgd_correct=is_correct,
+        image_sha256="d" * 64,
     )
 
 
