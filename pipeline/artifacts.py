@@ -22,6 +22,8 @@ from pipeline.pulse import PULSE_NAME
 RECORD_NAME = "stage.json"
 WORK_NAME = "work.json"
 """What the ranks of a try are told; it goes when the artifact is sealed."""
+DONE_NAME, STOPPED_NAME = "DONE", "STOPPED"
+"""How the last try ended (`pipeline.markers`)."""
 UNDIGESTED = {"checkpoints"}
 """Folders of an artifact that no other stage reads; they serve to resume."""
 
@@ -203,7 +205,7 @@ def _all_files(folder: Path) -> Iterator[Path]:
 
 
 def _counted_files(folder: Path) -> Iterator[Path]:
-    ours = {RECORD_NAME, WORK_NAME, PULSE_NAME}
+    ours = {RECORD_NAME, WORK_NAME, PULSE_NAME, DONE_NAME, STOPPED_NAME}
     ours |= {_temporary_name(name) for name in ours}  # left by a kill in the middle of a write
     for path in folder.iterdir():
         if path.is_dir() and path.name not in UNDIGESTED:

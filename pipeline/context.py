@@ -8,6 +8,7 @@ from pipeline.metrics import Metrics
 from pipeline.progress import Progress, track
 from pipeline.pulse import Pulse
 from pipeline.ranks import Ranks
+from pipeline.signals import StopRequest
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Context:
     """What Prometheus sees of this rank."""
     listener: Callable[[Pulse], None] | None = None
     """Is told every few seconds how far a tracked step is."""
+    stop: StopRequest = field(default_factory=StopRequest)
+    """A stage that can stop half-way watches it, and then raises `StoppedOnRequest`."""
 
     def track(self, title: str, total: int, unit: str) -> Progress:
         """A progress display of this stage; silent on every rank but the first."""

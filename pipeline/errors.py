@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     BUSY = 4
     """Another run holds this pipeline."""
     INTERRUPTED = 130
-    """Ctrl-C or SIGTERM; the same command continues."""
+    """Ctrl-C; the same command continues. After SIGTERM or SIGUSR1 the code is 0."""
 
 
 class SupnormError(Exception):
@@ -38,6 +38,14 @@ class StageError(SupnormError):
     """A stage cannot go on: damaged data, a loss that is not finite, a broken certificate."""
 
     exit_code: int = ExitCode.STAGE_FAILED
+
+
+class LostRank(StageError):
+    """This rank cannot reach another one: it is gone, and whoever watches it knows why."""
+
+
+class StoppedOnRequest(SupnormError):
+    """A stage has stopped where all its ranks could, and the same command goes on from there."""
 
 
 class StageStopped(StageError):
@@ -64,6 +72,10 @@ class InterruptedRun(SupnormError):
     mark = "stopped"
 
     exit_code: int = ExitCode.INTERRUPTED
+
+    def __init__(self, message: str, exit_code: int = ExitCode.INTERRUPTED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def disk_error(error: OSError, place: object) -> SupnormError | None:

@@ -23,6 +23,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric as Samples
 from prometheus_client.registry import Collector
 
+from pipeline.errors import StoppedOnRequest
 from pipeline.metrics import STAGE_LAST_SUCCESS, STAGE_RANKS, STAGE_RESUMES, Metrics, State
 from pipeline.ranks import Ranks
 
@@ -78,7 +79,7 @@ def exporting(metrics: Metrics, watched: Watched, runs_dir: Path) -> Iterator[No
             yield
         metrics.set(STAGE_LAST_SUCCESS, time.time())
         metrics.set_state(State.DONE)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoppedOnRequest):
         metrics.set_state(State.STOPPED)
         raise
     except BaseException:

@@ -19,8 +19,8 @@ from pipeline.signals import StopSignals
 
 GRACE_AFTER_DEATH_S = 3.0
 """The others may be deep in a collective that waits for the dead rank; they cannot answer."""
-GRACE_AFTER_REQUEST_S = 15.0
-"""Time for a stage that is asked to stop to bring its files in order."""
+GRACE_AFTER_REQUEST_S = 25.0
+"""Time for a stage that is asked to stop to write a checkpoint; a batch system gives about 30 s."""
 POLL_S = 0.05
 
 
@@ -173,11 +173,11 @@ def _wait(
         codes = [process.poll() for process in processes]
         failed = [rank for rank, code in enumerate(codes) if code]
         if stop.requested:
-            _ask_to_stop(processes, signal.SIGINT, GRACE_AFTER_REQUEST_S)
+            _ask_to_stop(processes, signal.SIGTERM, GRACE_AFTER_REQUEST_S)
             return Ended(len(processes), signal_name=stop.requested)
         if failed:
             first = min(failed, key=lambda rank: _depth(codes[rank] or 0))
-            _ask_to_stop(processes, signal.SIGTERM, GRACE_AFTER_DEATH_S)
+            _ask_to_stop(processes, signal.SIGINT, GRACE_AFTER_DEATH_S)
             return Ended(len(processes), first, codes[first] or 0)
         if all(code == 0 for code in codes):
             return Ended(len(processes))

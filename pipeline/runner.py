@@ -34,6 +34,7 @@ from pipeline.figures import bytes_text, duration_text
 from pipeline.launch import Ended, follow, run_ranks
 from pipeline.lock import hold_locks
 from pipeline.machine import git_state, gpus, package_versions, this_machine
+from pipeline.markers import is_stopped
 from pipeline.plan import Assessment, assess, assess_stage, what_would_happen
 from pipeline.screen import say
 from pipeline.signals import StopSignals
@@ -67,7 +68,7 @@ def run_pipeline(spec: Spec, options: RunOptions) -> bool:
         UserError: an input of a chosen stage is not up to date, or a place cannot be used.
         StageError: a stage failed; what it has done so far is kept for the next try.
         BusyError: another run holds this pipeline.
-        InterruptedRun: Ctrl-C or SIGTERM.
+        InterruptedRun: Ctrl-C, SIGTERM, SIGUSR1 or a closed terminal.
     """
     run_dir = options.runs_dir / spec.name
     _make_run_dir(run_dir)
@@ -206,7 +207,7 @@ class _Run:
         start, clock = datetime.now(UTC), time.monotonic()
         ended = run_ranks(working_dir, num_ranks, self.stop, lock_descriptor, self.crew)
         seconds = work.seconds_before + time.monotonic() - clock
-        if not ended.is_ok:
+        if not ended.is_ok or is_stopped(working_dir):
             raise self._failure(work, ended, seconds)
         outputs = file_digests(working_dir, output_names(working_dir))
         if not outputs:
@@ -249,11 +250,13 @@ class _Run:
         working_dir = partial_dir(self.run_dir / work.stage)
         with suppress(OSError):  # the disk may be full
             write_work(working_dir, work.model_copy(update={"seconds_before": seconds}))
+        is_asked = ended.is_ok or ended.signal_name
         message = (
-            f"{work.stage}: {ended}\n"
+            f"{work.stage}: {'its ranks were asked to stop' if ended.is_ok else ended}\n"
             f"What it has done so far is kept in {working_dir}, and so is every finished stage.\n"
             f"Go on with: {self.options.command}"
         )
-        if ended.signal_name:
-            return InterruptedRun(message)
+        if is_asked:
+            is_calm = is_stopped(working_dir) and ended.signal_name not in ("SIGINT", "SIGHUP")
+            return InterruptedRun(message, ExitCode.OK if is_calm else ExitCode.INTERRUPTED)
         return StageStopped(message, ended.exit_code)

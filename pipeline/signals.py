@@ -1,8 +1,48 @@
-"""Ctrl-C, SIGTERM and a closed terminal: noted at once, obeyed where it is safe."""
+"""Requests to stop: noted at once, obeyed where it is safe."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+
+class StopRequest:
+    """SIGTERM and SIGUSR1 in a rank: a stage that watches for them stops where it can resume.
+
+    One that does not watch is interrupted, by KeyboardInterrupt. So is any stage by SIGINT, which
+    a launcher sends when another rank has failed.
+    """
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+        """Name of the signal that asked, e.g. SIGTERM."""
+        self._is_watched = False
+
+    def listen(self) -> None:
+        """Take the signals from now on, in the main thread."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._note)
+
+    @property
+    def is_made(self) -> bool:
+        """True once somebody has asked."""
+        return self.signal_name is not None
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Inside, a request changes nothing but `is_made`, which the stage looks at."""
+        self._is_watched = True
+        try:
+            yield
+        finally:
+            self._is_watched = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal_name = self.signal_name or signal.Signals(number).name
+        if not self._is_watched:
+            raise KeyboardInterrupt
 
 
 class StopSignals:
@@ -14,7 +54,7 @@ class StopSignals:
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 self._previous[number] = signal.signal(number, self._note)
         return self

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.artifacts import WORK_NAME, partial_dir, write_durably
 from pipeline.digests import recorded_settings
 from pipeline.errors import StageError
+from pipeline.markers import clear_markers
 from pipeline.spec import Spec, Stage
 
 
@@ -51,6 +52,7 @@ def prepare_working_dir(
         if working_dir.exists():
             shutil.rmtree(working_dir)
         working_dir.mkdir()
+    clear_markers(working_dir)
     work = Work(
         package=spec.package,
         pipeline=spec.name,

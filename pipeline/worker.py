@@ -5,24 +5,38 @@ import importlib
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
 from pipeline.complaints import validate
 from pipeline.context import Context
-from pipeline.errors import ExitCode, StageError, SupnormError, disk_error
+from pipeline.errors import (
+    ExitCode,
+    LostRank,
+    StageError,
+    StoppedOnRequest,
+    SupnormError,
+    disk_error,
+)
 from pipeline.exporter import Watched, exporting
+from pipeline.markers import clear_markers, mark_done, mark_stopped
 from pipeline.metrics import STAGE_PROGRESS, Metrics
 from pipeline.pulse import Pulse, write_pulse
 from pipeline.ranks import Ranks
 from pipeline.screen import say_error
 from pipeline.settings import StageSettings
+from pipeline.signals import StopRequest
 from pipeline.spec import load_settings_class
 from pipeline.work import Work, read_work
 
+LAUNCHER_FIRST_S = 5.0
+"""A rank that has lost another one holds its tongue so long: a launcher ends it sooner than that,
+and says itself which rank died of what."""
 
-def run_rank(working_dir: Path) -> None:
-    """Run this rank's share of the work that `work.json` describes.
+
+def run_rank(working_dir: Path, stop: StopRequest) -> None:
+    """Run this rank's share of the work that `work.json` describes; the first rank marks its end.
 
     Raises:
         SupnormError: the stage cannot go on; the message is for the user.
@@ -44,23 +58,30 @@ def run_rank(working_dir: Path) -> None:
         ranks=ranks,
         metrics=metrics,
         listener=listener,
+        stop=stop,
     )
     watched = Watched(work.pipeline, work.stage, ranks, work.num_tries)
+    if ranks.is_first:
+        clear_markers(working_dir)
     with exporting(metrics, watched, working_dir.parents[1]):
         stage = importlib.import_module(f"{work.package}.{work.kind}.run")
         stage.run(context, settings)
+    if ranks.is_first:
+        mark_done(working_dir)
 
 
 def main() -> int:
     """Run this rank and say how it ended: the exit codes of `pipeline.errors.ExitCode`."""
     _die_with_the_runner()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = StopRequest()
+    stop.listen()
     working_dir = Path(sys.argv[1])
     try:
-        run_rank(working_dir)
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
+        run_rank(working_dir, stop)
+    except (KeyboardInterrupt, StoppedOnRequest) as reason:
+        return _stopped(working_dir, stop, str(reason) or "interrupted where it was")
+    except LostRank as error:
+        return _report_unless_told_before(error)
     except SupnormError as error:
         return _report(error)
     except OSError as error:
@@ -78,6 +99,23 @@ def _read_settings(work: Work) -> StageSettings:
     if isinstance(settings, list):
         raise StageError(f"{work.stage}: the code changed under a running stage: {settings[0]}")
     return settings
+
+
+def _stopped(working_dir: Path, stop: StopRequest, reason: str) -> int:
+    """End as asked: with exit code 0 and a marker, unless another rank's failure was the cause."""
+    if not stop.is_made:
+        return ExitCode.INTERRUPTED
+    if Ranks.from_environment().is_first:
+        mark_stopped(working_dir, stop.signal_name, reason)
+    return ExitCode.OK
+
+
+def _report_unless_told_before(error: LostRank) -> int:
+    try:
+        time.sleep(LAUNCHER_FIRST_S)
+    except KeyboardInterrupt:
+        return error.exit_code
+    return _report(error)
 
 
 def _report(error: SupnormError) -> int:
@@ -99,11 +137,14 @@ def _die_with_the_runner() -> None:
 
 
 def _end(code: int) -> None:
-    """End at once: threads and exit handlers of a library must not hold up a failed rank."""
+    """End at once: threads and exit handlers of a library must neither delay nor abort this rank.
+
+    All that counts is on disk by now. A thread of gloo alive at the usual end of a process makes
+    the C++ runtime abort it ("terminate called without an active exception").
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    if code != ExitCode.OK:
-        os._exit(code)
+    os._exit(code)
 
 
 if __name__ == "__main__":

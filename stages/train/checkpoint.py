@@ -1,8 +1,11 @@
 """Checkpoints that are whole or absent: what an interrupted run goes on from.
 
-`checkpoints/step-00001234/` holds `state.safetensors` and `checkpoint.json`, which states the step
-and the digest of the state. The folder is written beside and renamed once its bytes are on the
-disk. No pickle, so reading one runs no code.
+checkpoints/step-00001234/   state.safetensors, and checkpoint.json with the step and its digest
+checkpoints/latest           the name of the newest one: it has moved where a run made progress
+checkpoints/best             the name of the one that did best in validation
+
+A folder is written beside and renamed once its bytes are on the disk, and so is a name. No pickle,
+so reading one runs no code.
 """
 
 import hashlib
@@ -23,6 +26,7 @@ from pipeline.settings import Settings
 FOLDER_NAME = "checkpoints"
 STATE_NAME = "state.safetensors"
 RECORD_NAME = "checkpoint.json"
+LATEST_NAME, BEST_NAME = "latest", "best"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class _Record(Settings):
 
 
 def save_checkpoint(output_dir: Path, checkpoint: Checkpoint, keep: int) -> None:
-    """Commit a checkpoint, then drop all but the newest `keep`.
+    """Commit a checkpoint, then drop all but the newest `keep` and the best.
 
     Args:
         output_dir: the stage's working folder.
@@ -52,7 +56,7 @@ def save_checkpoint(output_dir: Path, checkpoint: Checkpoint, keep: int) -> None
     Raises:
         StageError: the disk is full or the folder cannot be written.
     """
-    folder = output_dir / FOLDER_NAME / f"step-{checkpoint.step:08d}"
+    folder = _folder(output_dir, checkpoint.step)
     partial = folder.with_name(f".{folder.name}.partial")
     tensors = {name: tensor.cpu().contiguous() for name, tensor in checkpoint.state.items()}
     state = safetensors.torch.save(tensors)
@@ -67,12 +71,20 @@ def save_checkpoint(output_dir: Path, checkpoint: Checkpoint, keep: int) -> None
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
         _sync(folder.parent)
+        _write_name(folder.parent / LATEST_NAME, folder.name)
     except OSError as error:
         raise StageError(
             f"cannot write checkpoint {folder}: {error.strerror}; make room or mend the folder, "
             "then run the same command again: it goes on from the checkpoint before"
         ) from error
     _drop_old(output_dir, checkpoint.step, keep)
+
+
+def name_best(output_dir: Path, step: int) -> None:
+    """Let `best` name the committed checkpoint after `step` steps, which is kept from now on."""
+    folder = _folder(output_dir, step)
+    if folder.exists():
+        _write_name(folder.parent / BEST_NAME, folder.name)
 
 
 @dataclass(frozen=True)
@@ -96,8 +108,8 @@ def load_newest(output_dir: Path) -> Found:
     return Found(None, tuple(damaged))
 
 
-def keep_newest_only(output_dir: Path) -> None:
-    """Drop all committed checkpoints but the newest."""
+def keep_newest_and_best(output_dir: Path) -> None:
+    """Drop all other committed checkpoints."""
     step = newest_step(output_dir)
     if step is not None:
         _drop_old(output_dir, step, keep=1)
@@ -112,8 +124,14 @@ def _drop_old(output_dir: Path, newest_step: int, keep: int) -> None:
     """Drop what is older than `keep` checkpoints, and the damaged ones ahead of the newest."""
     committed = list(_committed(output_dir))
     ahead = [folder for step, folder in committed if step > newest_step]
+    best = _read_name(output_dir / FOLDER_NAME / BEST_NAME)
     for folder in ahead + [folder for _, folder in committed[len(ahead) + keep :]]:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.name != best or folder in ahead:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder(output_dir: Path, step: int) -> Path:
+    return output_dir / FOLDER_NAME / f"step-{step:08d}"
 
 
 def _committed(output_dir: Path) -> Iterator[tuple[int, Path]]:
@@ -132,6 +150,17 @@ def _read(folder: Path, step: int) -> Checkpoint:
     if record.step != step or hashlib.sha256(state).hexdigest() != record.state_sha256:
         raise StageError(f"checkpoint {folder} is damaged: {STATE_NAME} is not what was written")
     return Checkpoint(step, safetensors.torch.load(state))
+
+
+def _write_name(path: Path, name: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    _write_durably(partial, f"{name}\n".encode())
+    partial.rename(path)
+    _sync(path.parent)
+
+
+def _read_name(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8").strip() if path.exists() else None
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -3,15 +3,12 @@
 Nothing else imports DeepSpeed. Here it needs no compiler, no MPI and no free port for a lone rank.
 """
 
-import atexit
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import HashStore
 
 from pipeline.errors import StageError
 from pipeline.ranks import Ranks
@@ -19,41 +16,10 @@ from stages.data.batches import local_batch_size
 from stages.train.config import OptimiserSettings
 from stages.train.decay import decay_
 from stages.train.losses import Objective, Outcome
+from stages.train.processes import join_ranks
 from stages.train.schedules import Moment
 
 ADAM_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-
-
-def join_ranks(ranks: Ranks) -> torch.device:
-    """Connect this process with the other ranks and say where it computes.
-
-    Ranks find each other through MASTER_ADDR and MASTER_PORT; a lone rank needs neither. May be
-    called again in the same process.
-
-    Returns:
-        This rank's GPU where there are GPUs, else the CPU.
-    """
-    has_gpu = torch.cuda.is_available()
-    device = torch.device("cuda", ranks.local_rank) if has_gpu else torch.device("cpu")
-    if has_gpu:
-        torch.cuda.set_device(device)
-    elif ranks.local_world_size > 1 and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // ranks.local_world_size))
-    if not dist.is_initialized():
-        is_alone = ranks.world_size == 1
-        dist.init_process_group(
-            "nccl" if has_gpu else "gloo",
-            store=HashStore() if is_alone else None,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-        )
-        atexit.register(_leave_ranks)
-    return device
-
-
-def wait_for_ranks() -> None:
-    """Return once every rank has come here: none leaves while another still needs it."""
-    dist.barrier()
 
 
 class Engine:
@@ -189,8 +155,3 @@ def _import_deepspeed(ranks: Ranks) -> Any:
     # and a compiler. Only its inference code calls that operator, so it is declared unavailable.
     vars(deepspeed.ops).setdefault("__compatible_ops__", {})["deepspeed_shm_comm"] = False
     return deepspeed
-
-
-def _leave_ranks() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()

@@ -18,6 +18,8 @@ from stages.train.meters import Meters
 from stages.train.schedules import Moment, Schedule
 from stages.train.tally import Stopwatch, Tally
 
+TALLY, BEST = "tally", "best"
+"""Names in a checkpoint of what a journal goes on from."""
 GPU_CHECK_STEPS = 50
 """On a GPU the loss is looked at this often only: each look waits for the device."""
 
@@ -47,6 +49,7 @@ class Journal:
         self._start, self._seconds_before = time.monotonic(), 0.0
         self._loss, self._accuracies = "", ""
         self.meters = Meters(context.metrics, float(settings.eps_train))
+        self._best = torch.tensor([0.0, -1.0], dtype=torch.float64)
         self.tally = Tally(device)
         self.stopwatch = Stopwatch()
 
@@ -55,10 +58,26 @@ class Journal:
         """What a progress display shows beside the number of steps."""
         return self._loss + self._accuracies
 
-    def resume(self, step: int, tally: Tensor | None) -> None:
-        """Go on after `step` steps: history lines after them are dropped and will be redone."""
-        if tally is not None and self._is_first:
-            self.tally.sums.copy_(tally)
+    @property
+    def best_step(self) -> int:
+        """After how many steps a validation certified most; 0 before the first validation."""
+        return int(self._best[0])
+
+    def state(self) -> dict[str, Tensor]:
+        """What a resumed run goes on from: sums since the last validation, the best one so far."""
+        return {TALLY: self.tally.sums, BEST: self._best}
+
+    def resume(self, step: int, state: dict[str, Tensor]) -> None:
+        """Go on after `step` steps: history lines after them are dropped and will be redone.
+
+        Args:
+            step: 0 where nothing is done.
+            state: what `state` gave then; nothing where nothing is done.
+        """
+        if state:
+            self._best.copy_(state[BEST])
+            if self._is_first:
+                self.tally.sums.copy_(state[TALLY])
         if self._is_first:
             # The line of the last step is written after the last checkpoint.
             cut_history(self._output_dir, min(step, self._schedule.num_steps - 1))
@@ -98,6 +117,8 @@ class Journal:
         if self._is_first:
             append_history(self._output_dir, self._line(num_done, counts))
         self.meters.record_validation(counts)
+        if counts.certified_accuracy > self._best[1]:
+            self._best = torch.tensor([num_done, counts.certified_accuracy], dtype=torch.float64)
         self.tally.sums.zero_()
         clean, certified = counts.clean_accuracy, counts.certified_accuracy
         self._accuracies = f", val clean {clean:.4f} certified {certified:.4f}"

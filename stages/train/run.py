@@ -6,21 +6,27 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.context import Context
+from pipeline.errors import StoppedOnRequest
 from stages.data.augment import augment
 from stages.data.batches import Batch, TrainBatches
 from stages.models.network_file import save_network
 from stages.models.networks import DistanceNetwork, build_network
 from stages.models.validation import at_infinity, evaluate, make_ready_for_infinity
-from stages.train.checkpoint import Checkpoint, keep_newest_only, load_newest, save_checkpoint
+from stages.train.checkpoint import (
+    Checkpoint,
+    keep_newest_and_best,
+    load_newest,
+    name_best,
+    save_checkpoint,
+)
 from stages.train.config import Settings
 from stages.train.data import TrainingData, open_data
-from stages.train.engine import Engine, join_ranks, wait_for_ranks
-from stages.train.journal import Journal
+from stages.train.engine import Engine
+from stages.train.journal import BEST, TALLY, Journal
 from stages.train.losses import Objective
+from stages.train.processes import join_ranks, leave_ranks, lost_ranks_reported
 from stages.train.schedules import Schedule
-
-TALLY = "tally"
-"""Name in a checkpoint of the sums since the last validation."""
+from stages.train.stopping import StopVote
 
 
 def run(context: Context, settings: Settings) -> None:
@@ -32,9 +38,17 @@ def run(context: Context, settings: Settings) -> None:
 
     Raises:
         UserError: the ranks cannot share a batch equally, or a batch exceeds the split.
-        StageError: the data is damaged, the disk is full, or the loss is not finite.
+        StageError: the data is damaged, the disk is full, the loss is not finite, or another rank
+            is gone.
+        StoppedOnRequest: asked to stop; all ranks did after the same step, with a checkpoint.
     """
-    device = join_ranks(context.ranks)
+    with lost_ranks_reported(context.ranks):
+        device = join_ranks(context.ranks)
+        _run(context, settings, device)
+        leave_ranks()
+
+
+def _run(context: Context, settings: Settings, device: torch.device) -> None:
     data = open_data(context.inputs["data"], settings, context.ranks, device)
 
     torch.manual_seed(settings.seed)
@@ -47,14 +61,15 @@ def run(context: Context, settings: Settings) -> None:
     journal = Journal(context, settings, schedule, objective, device)
 
     parts = _Parts(context, settings, data, engine, schedule, journal)
-    _train(parts, first_step=_resume(parts))
+    with context.stop.watched():
+        _train(parts, first_step=_resume(parts))
 
     make_ready_for_infinity(network, data.normalisation, data.all_in_order)
     _validate(parts, schedule.num_steps)
     if context.ranks.is_first:
+        name_best(context.output_dir, journal.best_step)
         _save_network(parts)
-        keep_newest_only(context.output_dir)
-    wait_for_ranks()
+        keep_newest_and_best(context.output_dir)
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,7 @@ class _Parts:
 def _train(parts: _Parts, first_step: int) -> None:
     """All steps from `first_step` on, validations and checkpoints at their times."""
     settings, schedule, journal = parts.settings, parts.schedule, parts.journal
+    vote = StopVote(parts.context.stop)
     parts.network.train()
     with parts.context.track("training", schedule.num_steps, "steps") as progress:
         progress.start_at(first_step)
@@ -86,27 +102,41 @@ def _train(parts: _Parts, first_step: int) -> None:
             inputs = parts.data.normalisation.apply(images)
             outcome = parts.engine.step(inputs, batch.labels, moment)
             journal.record_step(step, moment, outcome, len(batch))
-            _pause_where_due(parts, step + 1)
+            is_saved = _pause_where_due(parts, step + 1)
             progress.advance(1, journal.note)
+            if vote.is_carried() and step + 1 < schedule.num_steps:
+                _stop(parts, step + 1, is_saved)
+    vote.settle()
 
 
-def _pause_where_due(parts: _Parts, num_done: int) -> None:
-    """Validate and checkpoint, if it is time, after `num_done` steps."""
+def _pause_where_due(parts: _Parts, num_done: int) -> bool:
+    """Validate and checkpoint, if it is time, after `num_done` steps; True with a checkpoint."""
     settings, schedule, journal = parts.settings, parts.schedule, parts.journal
     is_last = num_done == schedule.num_steps
     is_validation_due = schedule.is_multiple(num_done, settings.validation.every_epochs)
     is_checkpoint_due = schedule.is_multiple(num_done, settings.checkpoint.every_epochs)
     if not (is_validation_due or is_checkpoint_due or is_last):
-        return
+        return False
     journal.stopwatch.stop()
     journal.settle(num_done, parts.engine.state())
     if is_validation_due and not is_last:
         data = parts.data
         with at_infinity(parts.network, data.normalisation, data.some_in_order):
             _validate(parts, num_done)
-    if is_checkpoint_due or is_last:
+    is_saved = is_checkpoint_due or is_last or journal.best_step == num_done
+    if is_saved:
         _save(parts, num_done)
     journal.stopwatch.go()
+    return is_saved
+
+
+def _stop(parts: _Parts, num_done: int, is_saved: bool) -> None:
+    """Checkpoint and part: every rank comes here after the same step."""
+    if not is_saved:
+        parts.journal.settle(num_done, parts.engine.state())
+        _save(parts, num_done)
+    leave_ranks()
+    raise StoppedOnRequest(f"a checkpoint holds all {num_done:,} steps done")
 
 
 def _validate(parts: _Parts, num_done: int) -> None:
@@ -134,21 +164,25 @@ def _resume(parts: _Parts) -> int:
     for message in found.damaged:
         parts.context.say(f"{message}; passed over for the one before")
     if found.checkpoint is None:
-        parts.journal.resume(0, None)
+        parts.journal.resume(0, {})
         return 0
     step, state = found.checkpoint.step, dict(found.checkpoint.state)
-    parts.journal.resume(step, state.pop(TALLY))
+    parts.journal.resume(step, {name: state.pop(name) for name in (TALLY, BEST)})
     parts.engine.load_state(state)
+    if parts.context.ranks.is_first:
+        name_best(parts.context.output_dir, parts.journal.best_step)
     parts.context.say(f"going on from the checkpoint after step {step:,}")
     return step
 
 
 def _save(parts: _Parts, num_done: int) -> None:
     if parts.context.ranks.is_first:
-        state = {**parts.engine.state(), TALLY: parts.journal.tally.sums}
+        state = {**parts.engine.state(), **parts.journal.state()}
         keep = parts.settings.checkpoint.keep
         with parts.journal.meters.saving():
             save_checkpoint(parts.context.output_dir, Checkpoint(num_done, state), keep)
+            if parts.journal.best_step == num_done:
+                name_best(parts.context.output_dir, num_done)
 
 
 def _save_network(parts: _Parts) -> None:

@@ -70,6 +70,18 @@ def test_the_others_are_stopped_within_seconds_when_one_rank_dies(desk, what, me
         os.kill(asleep, 0)
 
 
+def test_a_lost_rank_gives_one_message(desk):
+    done = desk.act("lose_a_rank", "--ranks", "3")
+    assert done.returncode == 3
+    assert done.stderr.startswith("stopped: act: rank 1 was killed by SIGKILL")
+    assert "another rank" not in done.stderr
+
+
+def test_a_lost_rank_is_told_of_where_no_launcher_knows_better(desk):
+    done = desk.act("lose_a_rank")
+    assert done.stderr.startswith("error: another rank is gone\n")
+
+
 def test_an_unknown_signal_is_still_named():
     assert str(Ended(2, failed_rank=1, returncode=-63)) == "rank 1 was killed by signal 63"
     assert Ended(2, failed_rank=1, returncode=-63).exit_code == 3

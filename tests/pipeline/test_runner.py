@@ -1,6 +1,7 @@
 """Which stages run, what is kept when one fails, and how to go on."""
 
 import json
+import os
 import signal
 import time
 
@@ -113,22 +114,58 @@ def test_a_stage_that_writes_nothing_has_failed(desk):
     assert "act: every rank returned, but no file was written" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_run_asked_to_stop_lets_its_ranks_tidy_up_and_says_how_to_go_on(desk, wait_for, number):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGHUP, 130), (signal.SIGTERM, 0), (signal.SIGUSR1, 0)],
+)
+def test_a_run_asked_to_stop_lets_its_ranks_tidy_up_and_says_how_to_go_on(
+    desk, wait_for, number, code
+):
     desk.write_act("tidy_up_on_stop")
     process = desk.start("run", "x.yaml", "--ranks", "2")
     partial = desk.run_dir / ".act.partial"
     wait_for(lambda: all((partial / f"begun-{rank}.txt").exists() for rank in range(2)))
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert errors == (
         f"stopped: act: asked to stop by {number.name}\n"
         "What it has done so far is kept in runs/toy/.act.partial, and so is every finished "
         "stage.\nGo on with: python -m pipeline run x.yaml --ranks 2\n"
     )
     assert (partial / "tidied.txt").exists()
+    assert json.loads((partial / "STOPPED").read_text())["signal"] == "SIGTERM"
     assert json.loads((partial / "work.json").read_text())["seconds_before"] > 0
+
+
+def test_a_rank_asked_to_stop_stops_the_run(desk, wait_for):
+    desk.write_act("stop_where_asked")
+    process = desk.start("run", "x.yaml", "--ranks", "2")
+    partial = desk.run_dir / ".act.partial"
+    wait_for(lambda: all((partial / f"begun-{rank}.txt").exists() for rank in range(2)))
+    for rank in range(2):
+        os.kill(int((partial / f"begun-{rank}.txt").read_text()), signal.SIGUSR1)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert errors.startswith("stopped: act: its ranks were asked to stop\n")
+    assert errors.endswith("Go on with: python -m pipeline run x.yaml --ranks 2\n")
+    marker = json.loads((partial / "STOPPED").read_text())
+    assert (marker["signal"], marker["reason"]) == ("SIGUSR1", "all is saved")
+    assert not (partial / "DONE").exists()
+
+
+def test_a_finished_stage_is_marked_done_and_the_marker_is_no_output(desk):
+    desk.act("succeed")
+    assert (desk.run_dir / "act" / "DONE").exists()
+    assert set(desk.record("act").outputs) == {"done.txt"}
+
+
+def test_a_new_try_takes_the_marker_away(desk):
+    desk.act("resume")
+    (desk.run_dir / ".act.partial" / "STOPPED").write_text("{}")
+    done = desk.act("resume")
+    assert done.returncode == 3
+    assert not (desk.run_dir / ".act.partial" / "STOPPED").exists()
 
 
 def test_a_second_ctrl_c_does_not_wait_for_deaf_ranks(desk, wait_for):

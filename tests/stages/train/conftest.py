@@ -39,12 +39,15 @@ import sys
 from pathlib import Path
 from pipeline.context import Context
 from pipeline.ranks import Ranks
+from pipeline.signals import StopRequest
 from stages.train.config import Settings
 from stages.train.run import run
 
 data_dir, folder, settings = sys.argv[1:]
+stop = StopRequest()
+stop.listen()
 context = Context(
-    "tiny", "train", Path(folder), {"data": Path(data_dir)}, Ranks.from_environment()
+    "tiny", "train", Path(folder), {"data": Path(data_dir)}, Ranks.from_environment(), stop
 )
 run(context, Settings.model_validate_json(settings))
 """

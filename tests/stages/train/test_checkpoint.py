@@ -10,8 +10,9 @@ from stages.train.checkpoint import (
     RECORD_NAME,
     STATE_NAME,
     Checkpoint,
-    keep_newest_only,
+    keep_newest_and_best,
     load_newest,
+    name_best,
     newest_step,
     save_checkpoint,
 )
@@ -28,7 +29,7 @@ def save(folder: Path, *steps: int, keep: int = 2) -> None:
 
 
 def saved_steps(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / FOLDER_NAME).iterdir())
+    return sorted(path.name for path in (folder / FOLDER_NAME).glob("step-*"))
 
 
 def loaded_step(folder: Path) -> int:
@@ -55,8 +56,23 @@ def test_an_empty_folder_has_no_checkpoint(tmp_path) -> None:
 def test_only_the_newest_are_kept(tmp_path) -> None:
     save(tmp_path, 1, 2, 3, 4, keep=2)
     assert saved_steps(tmp_path) == ["step-00000003", "step-00000004"]
-    keep_newest_only(tmp_path)
+    keep_newest_and_best(tmp_path)
     assert saved_steps(tmp_path) == ["step-00000004"]
+
+
+def test_latest_names_the_newest(tmp_path) -> None:
+    save(tmp_path, 10, 20)
+    assert (tmp_path / FOLDER_NAME / "latest").read_text() == "step-00000020\n"
+
+
+def test_the_best_is_kept_however_old(tmp_path) -> None:
+    save(tmp_path, 1)
+    name_best(tmp_path, 1)
+    save(tmp_path, 2, 3, 4)
+    assert saved_steps(tmp_path) == ["step-00000001", "step-00000003", "step-00000004"]
+    name_best(tmp_path, 3)
+    keep_newest_and_best(tmp_path)
+    assert saved_steps(tmp_path) == ["step-00000003", "step-00000004"]
 
 
 @pytest.mark.parametrize("name", [STATE_NAME, RECORD_NAME])

@@ -1,4 +1,5 @@
 import math
+import signal
 import socket
 import time
 from fractions import Fraction
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.errors import StageError, UserError
+from pipeline.context import Context
+from pipeline.errors import StageError, StoppedOnRequest, UserError
 from pipeline.ranks import Ranks
 from stages.data.batches import in_order
 from stages.data.history import read_history
@@ -18,6 +20,7 @@ from stages.models.network_file import load_network
 from stages.models.validation import evaluate
 from stages.train.checkpoint import load_newest, newest_step
 from stages.train.data import open_data, shards_in_order
+from stages.train.run import run
 
 HYBRID = {
     "network": {"kind": "hybrid", "width": 16, "depth": 2, "hidden": 8},
@@ -121,12 +124,14 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(
     settings = tiny(**HYBRID, **OFTEN)
     whole = train(tmp_path / "whole", settings)
     newest = killed_run(tmp_path / "killed", settings, start_train)
-    damaged = tmp_path / "killed" / "checkpoints" / f"step-{newest:08d}" / "state.safetensors"
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    *_, before, _ = sorted(int(path.name[5:]) for path in checkpoints.glob("step-*"))
+    damaged = checkpoints / f"step-{newest:08d}" / "state.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     killed = train(tmp_path / "killed", settings)
     said = capsys.readouterr().out
     assert f"step-{newest:08d} is damaged" in said
-    assert f"going on from the checkpoint after step {newest - 2}" in said
+    assert f"going on from the checkpoint after step {before}" in said
     assert network_bytes(killed) == network_bytes(whole)
 
 
@@ -135,7 +140,9 @@ def test_a_finished_run_keeps_its_last_checkpoint_and_ends_the_same_again(
 ) -> None:
     folder = train(tmp_path / "run", tiny())
     before, history = network_bytes(folder), untimed(folder)
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000015"]
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    best = (folder / "checkpoints" / "best").read_text().strip()
+    assert names == {"latest", "best", "step-00000015", best}
     train(folder, tiny())
     assert network_bytes(folder) == before
     assert untimed(folder) == history
@@ -217,3 +224,36 @@ def test_ranks_share_streamed_images_without_overlap(data_dir) -> None:
         for rank in range(2)
     ]
     assert sorted(shares[0] + shares[1]) == list(range(170))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_one_rank_stops_both_at_one_step(tmp_path, tiny, start_train, number) -> None:
+    settings = tiny(**OFTEN)
+    folder, port = tmp_path / "run", free_port()
+    ranks = [start_train(folder, settings, rank, 2, port) for rank in range(2)]
+    while (newest_step(folder) or 0) < 6:
+        time.sleep(0.01)
+        assert all(process.poll() is None for process in ranks)
+    asked = time.monotonic()
+    ranks[1].send_signal(number)
+    errors = [process.communicate(timeout=60)[1] for process in ranks]
+    assert time.monotonic() - asked < 30
+    said = [text.rpartition("StoppedOnRequest: ")[2] for text in errors]
+    assert said == [f"a checkpoint holds all {newest_step(folder)} steps done\n"] * 2
+    latest = (folder / "checkpoints" / "latest").read_text()
+    assert latest == f"step-{newest_step(folder):08d}\n"
+
+
+def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(tmp_path, tiny, train, data_dir):
+    settings = tiny(**MIXTURE, **OFTEN)
+    whole = train(tmp_path / "whole", settings)
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    for stops in range(3):
+        context = Context("tiny", "train", folder, {"data": data_dir})
+        context.stop.signal_name = "SIGTERM"  # asked at once: stops after one step
+        with pytest.raises(StoppedOnRequest, match=f"holds all {stops + 1} steps"):
+            run(context, settings)
+    train(folder, settings)
+    assert network_bytes(folder) == network_bytes(whole)
+    assert untimed(folder) == untimed(whole)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from pipeline.context import Context
-from pipeline.errors import StageError, UserError
+from pipeline.errors import LostRank, StageError, StoppedOnRequest, UserError
 from toys.act.config import Settings
 
 
@@ -111,6 +111,21 @@ def tidy_up_on_stop(context: Context) -> None:
         sleep(context)
     finally:
         (context.output_dir / "tidied.txt").write_text("yes")
+
+
+def stop_where_asked(context: Context) -> None:
+    with context.stop.watched():
+        (context.output_dir / f"begun-{context.ranks.rank}.txt").write_text(str(os.getpid()))
+        while not context.stop.is_made:
+            time.sleep(0.01)
+    raise StoppedOnRequest("all is saved")
+
+
+def lose_a_rank(context: Context) -> None:
+    """Rank 1 is killed; the other one notices, and is quicker to say so than the launcher."""
+    if context.ranks.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise LostRank("another rank is gone")
 
 
 def exit_quietly(context: Context) -> None:
