@@ -47,7 +47,7 @@ data_dir, folder, settings = sys.argv[1:]
 stop = StopRequest()
 stop.listen()
 context = Context(
-    "tiny", "train", Path(folder), {"data": Path(data_dir)}, Ranks.from_environment(), stop
+    "tiny", "train", Path(folder), {"data": Path(data_dir)}, Ranks.from_environment(), stop=stop
 )
 run(context, Settings.model_validate_json(settings))
 """

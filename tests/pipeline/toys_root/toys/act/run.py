@@ -76,7 +76,7 @@ def sleep_deaf(context: Context) -> None:
 def die_beside_sleepers(context: Context) -> None:
     """Rank 1 is killed while the others wait for it."""
     if context.ranks.rank == 1:
-        time.sleep(0.3)
+        wait_for_the_first(context)
         os.kill(os.getpid(), signal.SIGKILL)
     sleep_deaf(context)
 
@@ -84,8 +84,14 @@ def die_beside_sleepers(context: Context) -> None:
 def fail_beside_sleepers(context: Context) -> None:
     """Rank 1 gives up while the others wait for it."""
     if context.ranks.rank == 1:
+        wait_for_the_first(context)
         raise StageError("rank 1 has had enough")
     sleep(context)
+
+
+def wait_for_the_first(context: Context) -> None:
+    while not (context.output_dir / "begun-0.txt").exists():
+        time.sleep(0.01)
 
 
 def leave_orphan(context: Context) -> None:
