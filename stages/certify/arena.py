@@ -116,7 +116,7 @@ class GridArena(Arena):
         self._reach = floor(eps * integer_network.units_per_pixel)
         self._stride = -(-self._reach // 4)
         normalisation, units = integer_network.normalisation, integer_network.units_per_pixel
-        device = integer_network.layers[0].weight.device
+        device = integer_network.device
         self._scale = 1 / (units * normalisation.std)
         mean = torch.tensor(normalisation.mean, device=device) / normalisation.std
         self._shift = mean.view(-1, 1, 1)

@@ -14,7 +14,8 @@ from stages.certify.config import Settings
 from stages.data.manifest import Manifest
 from stages.data.resident import ImageSet, load_split
 from stages.models.exact import exact_prover
-from stages.models.integer_network import MOST_FRACTION_BITS, IntegerNetwork, to_integers
+from stages.models.integer_network import MOST_FRACTION_BITS, IntegerNetwork
+from stages.models.integer_rounding import to_integers
 from stages.models.margins import is_certified
 from stages.models.network_file import LoadedNetwork
 from stages.models.provers import prover_for

@@ -19,7 +19,8 @@ from stages.certify.config import Settings
 from stages.certify.interval import raise_radius
 from stages.data.radius import largest_float_up_to
 from stages.models.exact import exact_prover
-from stages.models.integer_network import IntegerNetwork, float_twin
+from stages.models.integer_network import IntegerNetwork
+from stages.models.integer_rounding import float_twin
 from stages.models.network_file import LoadedNetwork
 from stages.models.provers import prover_for
 
@@ -66,7 +67,7 @@ class ExactProofs(Proofs):
     def __init__(self, network: IntegerNetwork, num_classes: int, settings: Settings) -> None:
         self._prover = exact_prover(network)
         self._settings = settings
-        device = network.layers[0].weight.device
+        device = network.device
         per_pixel = self._prover.half_units_per_pixel
         levels = [floor(eps * per_pixel) + 1 for eps in settings.grid()]
         self._levels = torch.tensor(levels, device=device)

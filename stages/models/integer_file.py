@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
+from kernels import SparseRows
 from pipeline.errors import StageError
 from pipeline.settings import Settings
 from stages.models.integer_network import (
@@ -29,10 +30,12 @@ INTEGER_DESCRIPTION_NAME = "network.int.json"
 
 
 class LayerDescription(Settings):
-    """One layer: y_o = max_i |x_i - weight_oi| - offset_o."""
+    """One layer: y_o = max_i |x_i - weight_oi| - offset_o, over all inputs i or those kept."""
 
-    kind: Literal["dense"] = "dense"
-    """`dense`: tensors `layers.<n>.weight` (O, I) and `layers.<n>.offset` (O,)."""
+    kind: Literal["dense", "sparse"]
+    """`dense`: tensors `layers.<n>.weight` (O, I) and `layers.<n>.offset` (O,). `sparse`: instead
+    of the weight compressed rows, `values` and `columns` (E,) and `starts` (O + 1,), and a `floor`
+    (O,) that no distance is below."""
     num_inputs: int = Field(ge=1)
     num_outputs: int = Field(ge=1)
     smallest_output: int
@@ -89,13 +92,16 @@ def save_integer_network(folder: Path, network: IntegerNetwork, source: LoadedNe
         dtype="int16" if network.dtype == torch.int16 else "int32",
         layers=tuple(
             LayerDescription(
-                num_inputs=layer.weight.shape[1],
-                num_outputs=layer.weight.shape[0],
+                kind="sparse" if isinstance(layer.rows, SparseRows) else "dense",
+                num_inputs=fan_in,
+                num_outputs=len(layer.offset),
                 smallest_output=span.smallest_output,
                 largest_output=span.largest_output,
                 largest_difference=span.largest_difference,
             )
-            for layer, span in zip(network.layers, network.ranges(), strict=True)
+            for layer, span, fan_in in zip(
+                network.layers, network.ranges(), network.fan_ins, strict=True
+            )
         ),
         head="linear-tanh-linear" if network.head else None,
         dataset=source.dataset,
@@ -152,8 +158,10 @@ def load_integer_network(folder: Path) -> LoadedIntegerNetwork:
 def _tensors(network: IntegerNetwork) -> dict[str, Tensor]:
     tensors = {}
     for number, layer in enumerate(network.layers):
-        tensors[f"layers.{number}.weight"] = layer.weight.contiguous()
-        tensors[f"layers.{number}.offset"] = layer.offset.contiguous()
+        rows = layer.rows
+        parts = rows._asdict() if isinstance(rows, SparseRows) else {"weight": rows}
+        for name, part in (parts | {"offset": layer.offset}).items():
+            tensors[f"layers.{number}.{name}"] = part.contiguous()
     for name, part in zip(("first", "second"), network.head or (), strict=False):
         tensors[f"head.{name}.weight"] = part.weight.contiguous()
         tensors[f"head.{name}.bias"] = part.bias.contiguous()
@@ -168,12 +176,7 @@ def _network(description: IntegerDescription, tensors: dict[str, Tensor]) -> Int
     for number, layer in enumerate(description.layers):
         if layer.num_inputs != fan_ins[number]:
             raise ValueError(f"layer {number} does not follow from the one before it")
-        shape = (layer.num_outputs, layer.num_inputs)
-        dtype = getattr(torch, description.dtype)
-        weight = _checked(tensors, f"layers.{number}.weight", shape, dtype)
-        layers.append(
-            IntegerLayer(weight, _checked(tensors, f"layers.{number}.offset", shape[:1], dtype))
-        )
+        layers.append(_layer(layer, f"layers.{number}", tensors, getattr(torch, description.dtype)))
     network = IntegerNetwork(
         description.fraction_bits,
         description.image_shape,
@@ -185,6 +188,28 @@ def _network(description: IntegerDescription, tensors: dict[str, Tensor]) -> Int
     if network.head is None and fan_ins[-1] != len(description.classes):
         raise ValueError(f"{fan_ins[-1]} logits for {len(description.classes)} classes")
     return network
+
+
+def _layer(
+    layer: LayerDescription, name: str, tensors: dict[str, Tensor], dtype: torch.dtype
+) -> IntegerLayer:
+    outputs = (layer.num_outputs,)
+    offset = _checked(tensors, f"{name}.offset", outputs, dtype)
+    if layer.kind == "dense":
+        shape = (layer.num_outputs, layer.num_inputs)
+        return IntegerLayer(_checked(tensors, f"{name}.weight", shape, dtype), offset)
+    edges = tuple(tensors[f"{name}.columns"].shape)
+    rows = SparseRows(
+        _checked(tensors, f"{name}.values", edges, dtype),
+        _checked(tensors, f"{name}.columns", edges, torch.int16),
+        _checked(tensors, f"{name}.starts", (layer.num_outputs + 1,), torch.int32),
+        _checked(tensors, f"{name}.floor", outputs, dtype),
+    )
+    steps, ends = rows.starts.diff(), rows.starts[[0, -1]].tolist()
+    is_in_reach = ((rows.columns >= 0) & (rows.columns < layer.num_inputs)).all()
+    if ends != [0, *edges] or (steps < 0).any() or not is_in_reach or (rows.floor < 0).any():
+        raise ValueError(f"{name} has edges that lead nowhere")
+    return IntegerLayer(rows, offset)
 
 
 def _check_ranges(network: IntegerNetwork, description: IntegerDescription) -> None:

@@ -12,7 +12,7 @@ from stages.certify.config import AttackSettings, Settings
 from stages.certify.proofs import ExactProofs, FloatProofs
 from stages.certify.squares import search_squares
 from stages.data.batches import Batch
-from stages.models.integer_network import to_integers
+from stages.models.integer_rounding import to_integers
 from stages.models.network_file import LoadedNetwork
 
 EPS = Fraction(1, 10)
