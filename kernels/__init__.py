@@ -8,7 +8,13 @@
 """
 
 from kernels.backend import backend
-from kernels.ops import linf_argmax, linf_distance, linf_distance_bounds, lp_distance
+from kernels.ops import (
+    linf_argmax,
+    linf_distance,
+    linf_distance_argmax,
+    linf_distance_bounds,
+    lp_distance,
+)
 from kernels.sparse import (
     SparseRows,
     sparse_linf_argmax,
@@ -22,6 +28,7 @@ __all__ = [
     "backend",
     "linf_argmax",
     "linf_distance",
+    "linf_distance_argmax",
     "linf_distance_bounds",
     "lp_distance",
     "sparse_linf_argmax",

@@ -18,7 +18,13 @@ from torch import Tensor
 from kernels import schema
 from kernels.backend import load_cpu_kernels
 
-__all__ = ["linf_argmax", "linf_distance", "linf_distance_bounds", "lp_distance"]
+__all__ = [
+    "linf_argmax",
+    "linf_distance",
+    "linf_distance_argmax",
+    "linf_distance_bounds",
+    "lp_distance",
+]
 
 SMALLEST_P = 2.0
 LARGEST_P = 1000.0
@@ -90,6 +96,20 @@ def linf_distance(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
     return _to_layout(distance, x)
 
 
+def linf_distance_argmax(x: Tensor, weight: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
+    """Return `linf_distance` and `linf_argmax` from one pass. No gradient.
+
+    Args and Raises: see `linf_argmax`.
+
+    Returns:
+        Distances and int64 indices, each (B, O) or (B, O, L).
+    """
+    check_arguments("linf_distance_argmax", {"x": x}, weight, groups)
+    with torch.no_grad():
+        distance, argmax = _ops.linf_distance_argmax(_to_rows(x), weight, groups)
+    return _to_layout(distance, x), _to_layout(argmax.long(), x)
+
+
 def linf_argmax(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
     """Return the index of the input that decides each l_inf distance.
 
@@ -108,10 +128,7 @@ def linf_argmax(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
         ValueError: A shape or groups that does not fit.
         TypeError: A dtype or device that does not fit.
     """
-    check_arguments("linf_argmax", {"x": x}, weight, groups)
-    with torch.no_grad():
-        _, argmax = _ops.linf_distance_argmax(_to_rows(x), weight, groups)
-    return _to_layout(argmax.long(), x)
+    return linf_distance_argmax(x, weight, groups)[1]
 
 
 def linf_distance_bounds(

@@ -20,7 +20,7 @@ class Inputs(StageInputs):
     data: Annotated[str, Kinds("shard")]
     """The shard stage whose images are certified."""
 
-    network: Annotated[str, Kinds("train")]
+    network: Annotated[str, Kinds("train", "prune")]
     """The stage that made the network."""
 
 

@@ -175,6 +175,11 @@ class DistanceMLP(DistanceNetwork):
         self.last = DistanceLinear(self.num_features, num_classes)
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
+    @property
+    def distances(self) -> list[DistanceLinear | SparseDistance]:
+        """All distance layers, first to last."""
+        return [*(layer.distance for layer in self.hidden), self.last]
+
     def _head(self, features: Tensor, p: float) -> Tensor:
         distances: Tensor = self.last(features, p)
         return -(distances + self.bias)

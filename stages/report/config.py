@@ -13,7 +13,7 @@ class Inputs(StageInputs):
 
     data: Annotated[str, Kinds("shard")]
     """The shard stage: class names, split sizes, and the pixels of the gallery."""
-    network: Annotated[str, Kinds("train")]
+    network: Annotated[str, Kinds("train", "prune")]
     """The stage that trained the network: its layers and its history."""
     records: Annotated[str, Kinds("certify")]
     """The certify stage: one row an image, from which every accuracy is counted."""

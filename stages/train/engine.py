@@ -13,10 +13,10 @@ from torch import Tensor
 from pipeline.errors import StageError
 from pipeline.ranks import Ranks
 from stages.data.batches import local_batch_size
+from stages.data.processes import join_ranks
 from stages.train.config import OptimiserSettings
 from stages.train.decay import decay_
 from stages.train.losses import Objective, Outcome
-from stages.train.processes import join_ranks
 from stages.train.schedules import Moment
 
 ADAM_MOMENTS = ("exp_avg", "exp_avg_sq", "step")

@@ -9,6 +9,7 @@ from pipeline.context import Context
 from pipeline.errors import StoppedOnRequest
 from stages.data.augment import augment
 from stages.data.batches import Batch, TrainBatches
+from stages.data.processes import join_ranks, leave_ranks, lost_ranks_reported
 from stages.models.network_file import save_network
 from stages.models.networks import DistanceNetwork, build_network
 from stages.models.validation import at_infinity, evaluate, make_ready_for_infinity
@@ -24,7 +25,6 @@ from stages.train.data import TrainingData, open_data
 from stages.train.engine import Engine
 from stages.train.journal import BEST, TALLY, Journal
 from stages.train.losses import Objective
-from stages.train.processes import join_ranks, leave_ranks, lost_ranks_reported
 from stages.train.schedules import Schedule
 from stages.train.stopping import StopVote
 

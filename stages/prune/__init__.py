@@ -1,0 +1,1 @@
+"""The prune stage: drops the edges of a trained network that never, or hardly ever, decide."""

@@ -1,0 +1,187 @@
+"""Prune a trained network: data, counts, choice of edges, fine-tuning, save."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from torch import Tensor
+
+from pipeline.context import Context
+from stages.data.batches import Batch, ResidentBatches, in_order
+from stages.data.manifest import read_manifest
+from stages.data.processes import join_ranks, leave_ranks, lost_ranks_reported
+from stages.data.resident import ImageSet, load_split
+from stages.models.fit import check_fit
+from stages.models.network_file import LoadedNetwork, load_network, save_network
+from stages.models.pruning_file import Pruning, write_pruning
+from stages.models.validation import Counts
+from stages.prune.config import FineTuneSettings, Settings
+from stages.prune.counting import count_uses
+from stages.prune.fine_tune import fine_tune
+from stages.prune.refusals import prunable
+from stages.prune.search import Limits, largest_sparsity, shares_to_try
+from stages.prune.selection import EmptyLayer, keep_share, keep_used, sparsity_of
+from stages.prune.summary import summarise
+from stages.prune.surgery import PrunedNetwork
+from stages.prune.workbench import Trial, Workbench
+
+
+class Outcome(NamedTuple):
+    """What the stage writes."""
+
+    pruned: PrunedNetwork
+    pruning: Pruning
+
+
+def run(context: Context, settings: Settings) -> None:
+    """Leave the pruned network and `pruning.json` in the output folder.
+
+    Raises:
+        UserError: the network cannot be pruned, does not belong to the data, or the settings leave
+            a layer without edges.
+        StageError: the data or the network's files are damaged; a rank is gone.
+    """
+    manifest = read_manifest(context.inputs["data"])
+    loaded = load_network(context.inputs["network"])
+    full = prunable(loaded, context.inputs["network"])
+    for split in ("train", "validation"):
+        check_fit(manifest, loaded, split)
+
+    with lost_ranks_reported(context.ranks):
+        device = join_ranks(context.ranks)
+        train, validation = (
+            load_split(context.inputs["data"], manifest, split, device)
+            for split in ("train", "validation")
+        )
+        bench = Workbench(
+            full.to(device),
+            loaded.image_shape,
+            loaded.normalisation,
+            training=partial(in_order, train, settings.batch_size, context.ranks),
+            validation=partial(in_order, validation, settings.batch_size, context.ranks),
+            eps=settings.eps,
+        )
+        outcome = _prune(context, settings, bench, train)
+        leave_ranks()
+    if context.ranks.is_first:
+        _save(context, loaded, outcome)
+
+
+def _prune(context: Context, settings: Settings, bench: Workbench, train: ImageSet) -> Outcome:
+    """Everything that all ranks share."""
+    uses = _count(context, bench, len(train))
+    asked_for = _asked_for(settings, uses)
+    before = bench.judge_full()
+    curve = _curve(context, settings, bench, uses)
+    if asked_for is not None:
+        chosen = bench.attempt(asked_for)
+    else:
+        chosen = _largest(settings, bench, uses, before, curve)
+    is_fine_tuned = False
+    if settings.fine_tune is not None:
+        chosen, is_fine_tuned = _fine_tuned(context, settings.fine_tune, bench, train, chosen)
+    trials = [trial for _, trial in curve]
+    return Outcome(
+        chosen.pruned, summarise(settings, bench.full, before, uses, trials, chosen, is_fine_tuned)
+    )
+
+
+def _save(context: Context, loaded: LoadedNetwork, outcome: Outcome) -> None:
+    save_network(
+        context.output_dir,
+        outcome.pruned.network,
+        outcome.pruned.settings,
+        dataset=loaded.dataset,
+        image_shape=loaded.image_shape,
+        classes=loaded.classes,
+        normalisation=loaded.normalisation,
+    )
+    pruning = outcome.pruning
+    write_pruning(context.output_dir, pruning)
+    before, after = pruning.before, pruning.after
+    context.say(
+        f"{pruning.num_edges:,} of {pruning.num_edges_before:,} edges kept "
+        f"({pruning.sparsity:.2%} gone); of {pruning.num_validation_images:,} validation images "
+        f"{before.num_correct:,} -> {after.num_correct:,} right, "
+        f"{before.num_certified:,} -> {after.num_certified:,} certified"
+    )
+
+
+def _count(context: Context, bench: Workbench, num_images: int) -> list[Tensor]:
+    with context.track("counting uses", num_images, "images") as progress:
+
+        def images() -> Iterator[Batch]:
+            for batch in bench.training():
+                yield batch
+                progress.advance(len(batch) * context.ranks.world_size)
+
+        return count_uses(bench.full, bench.normalisation, images)
+
+
+def _asked_for(settings: Settings, uses: Sequence[Tensor]) -> list[Tensor] | None:
+    """The edges of a sparsity or count that the settings name; None where they leave the choice."""
+    if settings.min_count is not None:
+        return keep_used(uses, settings.min_count)
+    if settings.sparsity != "auto":
+        return keep_share(uses, settings.sparsity, settings.scope)
+    return None
+
+
+def _curve(
+    context: Context, settings: Settings, bench: Workbench, uses: Sequence[Tensor]
+) -> list[tuple[float, Trial]]:
+    """Share dropped and trial of every point of the accuracy-sparsity curve, upwards.
+
+    It ends where a layer would be left without edges.
+    """
+    unused = sparsity_of([use > 0 for use in uses])
+    points = []
+    with context.track("sparsities", settings.curve_points, "networks") as progress:
+        for share in shares_to_try(unused, settings.curve_points):
+            try:
+                trial = bench.attempt(keep_share(uses, share, settings.scope))
+            except EmptyLayer:
+                break
+            points.append((share, trial))
+            progress.advance(1)
+    return points
+
+
+def _largest(
+    settings: Settings,
+    bench: Workbench,
+    uses: Sequence[Tensor],
+    before: Counts,
+    curve: list[tuple[float, Trial]],
+) -> Trial:
+    """The largest sparsity that costs no more than the tolerance."""
+    return largest_sparsity(
+        lambda share: bench.attempt(keep_share(uses, share, settings.scope)),
+        curve,
+        Limits.within(settings.tolerance, before),
+        settings.refinements,
+    )
+
+
+def _fine_tuned(
+    context: Context,
+    settings: FineTuneSettings,
+    bench: Workbench,
+    train: ImageSet,
+    chosen: Trial,
+) -> tuple[Trial, bool]:
+    """The network trained on, if that made neither accuracy worse; and whether it was."""
+    pruned = copy.deepcopy(chosen.pruned)
+    batches = ResidentBatches(train, settings.batch_size, settings.seed, context.ranks)
+    num_steps = settings.epochs * batches.steps_per_epoch
+    with context.track("fine-tuning", num_steps, "steps") as progress:
+        fine_tune(pruned.network, bench.normalisation, batches, settings, progress)
+    tuned = bench.judge(pruned)
+    if Limits.within(0.0, chosen.counts).hold(tuned.counts):
+        return tuned, True
+    context.say(
+        f"fine-tuning left {tuned.counts.num_correct:,} validation images right and "
+        f"{tuned.counts.num_certified:,} certified, fewer than before: its weights are dropped"
+    )
+    return chosen, False
