@@ -124,7 +124,7 @@ def main(package: str = STAGE_PACKAGE) -> NoReturn:
     Args:
         package: the package that holds the kinds of stage.
     """
-    _serve(app, package, "python -m pipeline")
+    serve(app, package, "python -m pipeline")
 
 
 def main_of_stage(kind: str, package: str = STAGE_PACKAGE) -> NoReturn:
@@ -132,7 +132,7 @@ def main_of_stage(kind: str, package: str = STAGE_PACKAGE) -> NoReturn:
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
     @alone.command(help=f"Run the stages of kind {kind}; the stages they read must be up to date.")
-    def run_kind(
+    def run_stages(
         context: typer.Context,
         config: ConfigArgument,
         stage: StageOption = None,
@@ -141,20 +141,41 @@ def main_of_stage(kind: str, package: str = STAGE_PACKAGE) -> NoReturn:
         force: ForceOption = False,
         ranks: RanksOption = None,
     ) -> None:
-        spec = _load(context, config, overrides, stage)
-        names = [found.name for found in spec.stages if found.kind == kind]
-        if not names:
-            raise UserError(f"{config}: has no stage of kind {kind}")
-        chosen = stage or names
-        others = [name for name in chosen if name not in names]
-        if others:
-            raise UserError(f"--stage {others[0]}: is no stage of kind {kind}; use {names}")
-        run(context, config, chosen, overrides, runs, force, ranks)
+        run_kind(kind, context, config, stage, overrides, runs, force, ranks)
 
-    _serve(alone, package, f"python -m {package}.{kind}")
+    serve(alone, package, f"python -m {package}.{kind}")
 
 
-def _serve(commands: typer.Typer, package: str, program: str) -> NoReturn:
+def run_kind(
+    kind: str,
+    context: typer.Context,
+    config: Path,
+    stage: list[str] | None,
+    overrides: list[str] | None,
+    runs: Path,
+    force: bool,
+    ranks: int | None,
+) -> None:
+    """Run the stages of one kind, or those that `stage` names; the rest are options of `run`."""
+    spec = _load(context, config, overrides, stage)
+    names = [found.name for found in spec.stages if found.kind == kind]
+    if not names:
+        raise UserError(f"{config}: has no stage of kind {kind}")
+    chosen = stage or names
+    others = [name for name in chosen if name not in names]
+    if others:
+        raise UserError(f"--stage {others[0]}: is no stage of kind {kind}; use {names}")
+    run(context, config, chosen, overrides, runs, force, ranks)
+
+
+def serve(commands: typer.Typer, package: str, program: str) -> NoReturn:
+    """Run a command line; an error written for the user comes without a traceback.
+
+    Args:
+        commands: what can be called.
+        package: the package that holds the kinds of stage.
+        program: what the user typed to get here.
+    """
     # The deepspeed launcher puts this in front of everything; the environment says it too.
     sys.argv[1:] = [word for word in sys.argv[1:] if not word.startswith("--local_rank=")]
     try:

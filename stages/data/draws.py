@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     POOL_ORDER = 5
     ATTACK = 6
     SQUARES = 7
+    AUDIT = 8
 
 
 def draw(counters: Counters, *words: int) -> Counters:

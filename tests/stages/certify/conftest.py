@@ -2,15 +2,27 @@
 
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline.artifacts import (
+    InputRecord,
+    StageRecord,
+    output_names,
+    partial_dir,
+    publish,
+    seal,
+)
 from pipeline.context import Context
+from pipeline.digests import artifact_digest, file_digests, recorded_settings
+from pipeline.machine import this_machine
 from pipeline.ranks import Ranks
 from stages.certify.config import Settings
+from stages.certify.run import run
 from stages.data.manifest import Manifest, Split, write_manifest
 from stages.data.shards import Sample, write_block_shard
 from stages.models.config import DistanceMLPSettings, HybridSettings
@@ -34,10 +46,50 @@ class World:
     """uint8 (N, 1, 4, 4)"""
     labels: torch.Tensor
 
+    def certify(self, settings):
+        """The committed folder of a certify stage, beside the artifacts that it read."""
+        artifact_dir = self.data_dir.parent / "certify"
+        working_dir = partial_dir(artifact_dir)
+        working_dir.mkdir()
+        run(self.context(working_dir), settings)
+        outputs = file_digests(working_dir, output_names(working_dir))
+        seal(artifact_dir, stage_record(settings, outputs))
+        publish(artifact_dir)
+        return artifact_dir
+
     def context(self, output_dir, ranks=None):
         output_dir.mkdir(exist_ok=True)
         inputs = {"data": self.data_dir, "network": self.network_dir}
         return Context("test", "certify", output_dir, inputs, ranks or Ranks())
+
+
+def stage_record(settings, outputs):
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    return StageRecord(
+        pipeline="test",
+        stage="certify",
+        kind="certify",
+        settings=recorded_settings(settings),
+        inputs={
+            name: InputRecord(stage=stage, digest="5" * 64)
+            for name, stage in settings.inputs.model_dump().items()
+        },
+        code={},
+        work_digest="c" * 64,
+        digest=artifact_digest(outputs),
+        outputs=outputs,
+        git_commit=None,
+        git_has_changes=False,
+        packages={},
+        machine=this_machine(),
+        num_ranks=1,
+        seed=settings.seed,
+        start=now,
+        end=now,
+        seconds=1.0,
+        num_tries=1,
+        exit=0,
+    )
 
 
 def settings_for(**changes):
@@ -177,6 +229,7 @@ def tools():
 
 class Tools:
     settings_for = staticmethod(settings_for)
+    stage_record = staticmethod(stage_record)
     distance_network = staticmethod(distance_network)
     hybrid_network = staticmethod(hybrid_network)
     loaded_network = staticmethod(loaded_network)
