@@ -1,8 +1,7 @@
 """Which implementation computes the operators on each device.
 
 On import the compiled CPU kernels are loaded, and built first where need be. The environment
-variable ``SUPNORM_KERNELS`` chooses others than the best: ``avx512``, ``avx2``, ``portable`` or
-``reference``.
+variable ``SUPNORM_KERNELS`` chooses others than the best: one of `COMPILED` or ``reference``.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from kernels import compiler
 
 CHOICE_VARIABLE = "SUPNORM_KERNELS"
 COMPILED = ("avx512vl", "avx512", "avx2", "portable")
+"""``avx512vl`` is AVX-512 with the maxima on 256 bits, for processors that split 512 (Zen 4)."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Backend:
     """What serves each device."""
 
     cpu: str
-    """``avx512``, ``avx2``, ``portable`` (all compiled) or ``reference`` (plain PyTorch)."""
+    """One of `COMPILED`, or ``reference`` (plain PyTorch)."""
     cuda: str
     """``reference`` (plain PyTorch)."""
 
@@ -45,7 +45,7 @@ def cpu_kernels(name: str) -> Iterator[None]:
     It holds for the whole process, all threads.
 
     Args:
-        name: ``avx512``, ``avx2`` or ``portable``.
+        name: One of `COMPILED`.
 
     Raises:
         ValueError: This machine cannot run them, or the kernels are not compiled.
@@ -56,6 +56,20 @@ def cpu_kernels(name: str) -> Iterator[None]:
         yield
     finally:
         _choose(before)
+
+
+@contextmanager
+def every_input() -> Iterator[None]:
+    """Look at every input, also where it cannot matter, for tests and benchmarks of skipping."""
+    library = load_cpu_kernels()
+    if library is None:
+        yield
+        return
+    library.supnorm_use_skipping(0)
+    try:
+        yield
+    finally:
+        library.supnorm_use_skipping(1)
 
 
 def available_cpu_kernels() -> tuple[str, ...]:
@@ -104,6 +118,8 @@ def load_cpu_kernels() -> ctypes.CDLL | None:
         )
         return None
     library.supnorm_kernels_in_use.restype = ctypes.c_char_p
+    library.supnorm_run_arithmetic.restype = ctypes.c_int64
+    library.supnorm_run_arithmetic.argtypes = (ctypes.c_int, ctypes.c_int64)
     if choice and not library.supnorm_use_kernels(choice.encode()):
         _say(f"{CHOICE_VARIABLE}={choice} is not known or not for this processor; ignored")
     return library

@@ -1,24 +1,54 @@
-"""Compile the CPU kernels, in seconds: ``python -m kernels.build``."""
+"""Compile the CPU kernels, in seconds: ``python -m kernels.build [--sanitize address,undefined]``.
+
+Importing the package has built them already where it could; this says what there is. With
+``--sanitize`` it builds another library, whose memory accesses and arithmetic are checked, and
+prints the environment to run a program with it.
+"""
 
 from __future__ import annotations
 
+import argparse
+import subprocess
 import sys
-import time
 
 from kernels import compiler
 
+SANITIZER_FLAGS = ("-g", "-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+
 
 def main() -> int:
-    """Build, and say what was done."""
-    start = time.monotonic()
+    """Build, and say what there is."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sanitize", metavar="KINDS", help="such as address,undefined")
+    sanitizers: str | None = parser.parse_args().sanitize
     try:
         toolchain = compiler.default_toolchain()
+        if sanitizers:
+            flags = (*SANITIZER_FLAGS, f"-fsanitize={sanitizers}")
+            toolchain = compiler.Toolchain(toolchain.compiler, flags)
         path = compiler.build(toolchain)
     except compiler.BuildError as error:
         print(f"kernels: {error}", file=sys.stderr)
         return 1
-    print(f"kernels: {path} ({time.monotonic() - start:.1f} s)")
+    if sanitizers:
+        print("\n".join(_environment(toolchain, sanitizers)))
+    else:
+        sets = ", ".join(compiler.instruction_sets())
+        print(f"kernels: built for {sets} with {toolchain.compiler}; cached in {path}")
     return 0
+
+
+def _environment(toolchain: compiler.Toolchain, sanitizers: str) -> list[str]:
+    """Variables that make Python load the library: a sanitizer's runtime has to come first."""
+    lines = [f"SUPNORM_CXXFLAGS={' '.join(toolchain.extra_flags)}", "ASAN_OPTIONS=detect_leaks=0"]
+    if "address" in sanitizers.split(","):
+        lines.append(f"LD_PRELOAD={_library(toolchain, 'libasan.so')}")
+    return lines
+
+
+def _library(toolchain: compiler.Toolchain, name: str) -> str:
+    command = (toolchain.compiler, f"-print-file-name={name}")
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -7,14 +7,19 @@ processes that build at the same time cannot disturb each other.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +41,7 @@ COMMON_SOURCES = (
 KERNEL_SOURCES = (
     "isa",
     "integer_linf",
+    "limits",
     "linf_distance",
     "linf_distance_bounds",
     "lp_distance",
@@ -43,6 +49,8 @@ KERNEL_SOURCES = (
     "sparse_linf_distance",
     "squares_backward",
 )
+# Those of them that gain from vectors of 256 bits where a processor splits 512.
+SPLIT_SOURCES = ("limits", "linf_distance")
 _AVX512 = ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma")
 INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
     "portable": (),
@@ -61,6 +69,9 @@ FLAGS = (
 )
 # The oldest torch whose stable interface bind.cpp uses: 2.11.
 TORCH_FLAGS = ("-DTORCH_TARGET_VERSION=0x020b000000000000",)
+
+
+NUM_KEPT_LIBRARIES = 8
 
 
 class BuildError(Exception):
@@ -97,7 +108,7 @@ def library_path(toolchain: Toolchain) -> Path:
 
 
 def build(toolchain: Toolchain) -> Path:
-    """Compile and link the kernels, unless that has been done.
+    """Compile and link the kernels, unless that has been done, and say so on stderr.
 
     Args:
         toolchain: What to compile with.
@@ -112,6 +123,17 @@ def build(toolchain: Toolchain) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(target.parent):
+        if not target.exists():
+            start = time.monotonic()
+            _say(f"compiling for {', '.join(instruction_sets())}, once ...")
+            _build(toolchain, target)
+            _say(f"compiled in {time.monotonic() - start:.1f} s: {target}")
+            _remove_old_libraries(target.parent)
+    return target
+
+
+def _build(toolchain: Toolchain, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-") as working_dir:
         commands = _compile_commands(toolchain, Path(working_dir))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -120,7 +142,26 @@ def build(toolchain: Toolchain) -> Path:
         objects = [str(path) for path in commands]
         _run((toolchain.compiler, "-shared", "-o", str(linked), *objects, *_link_flags(toolchain)))
         linked.replace(target)
-    return target
+
+
+def _remove_old_libraries(build_dir: Path) -> None:
+    """Keep the newest; a process that has loaded an older one keeps it all the same."""
+    libraries = sorted(build_dir.glob("*.so"), key=lambda path: path.stat().st_mtime)
+    for path in libraries[:-NUM_KEPT_LIBRARIES]:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _one_at_a_time(build_dir: Path) -> Iterator[None]:
+    """Let other processes wait instead of compiling the same; nothing breaks without it."""
+    with (build_dir / ".lock").open("w") as lock:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _say(message: str) -> None:
+    print(f"kernels: {message}", file=sys.stderr, flush=True)
 
 
 def _compile_commands(toolchain: Toolchain, working_dir: Path) -> dict[Path, tuple[str, ...]]:
@@ -131,16 +172,17 @@ def _compile_commands(toolchain: Toolchain, working_dir: Path) -> dict[Path, tup
         flags = (*TORCH_FLAGS, f"-I{_torch_dir() / 'include'}") if name.startswith("bind") else ()
         path = working_dir / f"{name}.o"
         commands[path] = (*base, *flags, "-c", str(SOURCE_DIR / f"{name}.cpp"), "-o", str(path))
-    for isa, isa_flags in _instruction_sets().items():
+    for isa, isa_flags in instruction_sets().items():
         names = (f"-DSUPNORM_ISA={isa}", f'-DSUPNORM_ISA_NAME="{isa}"', "-fno-exceptions")
-        for name in KERNEL_SOURCES:
+        for name in SPLIT_SOURCES if isa == "avx512vl" else KERNEL_SOURCES:
             path = working_dir / f"{name}-{isa}.o"
             source = str(SOURCE_DIR / f"{name}.cpp")
             commands[path] = (*base, *isa_flags, *names, "-c", source, "-o", str(path))
     return commands
 
 
-def _instruction_sets() -> dict[str, tuple[str, ...]]:
+def instruction_sets() -> dict[str, tuple[str, ...]]:
+    """Return what the kernels are compiled for on this machine, with the compiler's flags."""
     if platform.machine() in ("x86_64", "AMD64"):
         return INSTRUCTION_SETS
     return {"portable": INSTRUCTION_SETS["portable"]}

@@ -108,6 +108,11 @@ Tensor new_gradient(const Tensor& x, bool wanted) {
   if (!wanted) return torch::stable::new_empty(x, {0});
   return torch::stable::new_zeros(x, x.sizes());
 }
+// Likewise, to be written whole.
+Tensor new_room(const Tensor& x, bool wanted) {
+  if (!wanted) return torch::stable::new_empty(x, {0});
+  return torch::stable::new_empty(x, x.sizes());
+}
 template <class T>
 T* gradient_at(const Tensor& gradient, bool wanted, int64_t offset) {
   return wanted ? data<T>(gradient) + offset : nullptr;
@@ -189,8 +194,7 @@ std::tuple<Tensor, Tensor> linf_distance_backward(const Tensor& grad, const Tens
   const Operands operands(x, w, groups);
   const Tensor grads = operands.dense_result(grad), index = operands.dense_result(argmax);
   const Tensor flow = operands.new_result();
-  const Tensor grad_x = new_gradient(operands.x, mask[0]),
-               grad_w = new_gradient(operands.w, mask[1]);
+  const Tensor grad_x = new_room(operands.x, mask[0]), grad_w = new_room(operands.w, mask[1]);
   for_dtype(x, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     operands.for_each_group<T>([&](const auto& any, int64_t w_at, int64_t x_at, int64_t out_at) {
@@ -199,15 +203,15 @@ std::tuple<Tensor, Tensor> linf_distance_backward(const Tensor& grad, const Tens
       T* flow_at =
           data<T>(flow) + x_at / problem.num_inputs * problem.num_outputs * problem.num_rows;
       const double work = 16.0 * problem.num_rows * problem.num_outputs;
-      parallel(problem.num_rows, work, [&](int64_t begin, int64_t end) {
-        linf_backward_rows(problem, data<T>(grads) + out_at, at, flow_at,
-                           gradient_at<T>(grad_x, mask[0], x_at), begin, end);
-      });
-      if (!mask[1]) return;
       // Neighbouring outputs share cache lines of flow and arg-max: sixteen make a task.
       parallel((problem.num_outputs + 15) / 16, work, [&](int64_t begin, int64_t end) {
-        linf_backward_outputs(problem, flow_at, at, data<T>(grad_w) + w_at, begin * 16,
+        linf_backward_outputs(problem, data<T>(grads) + out_at, at, flow_at,
+                              gradient_at<T>(grad_w, mask[1], w_at), begin * 16,
                               std::min(end * 16, problem.num_outputs));
+      });
+      if (!mask[0]) return;
+      parallel(problem.num_rows, work, [&](int64_t begin, int64_t end) {
+        linf_backward_rows(problem, flow_at, at, data<T>(grad_x) + x_at, begin, end);
       });
     });
   });

@@ -19,7 +19,23 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 }
 
-// AMD's family 19h (Zen 4) does 512 bits in two halves; its 256-bit kernels are a third faster.
+// For processors that do 512 bits in two halves: there maxima whose index is not asked for are
+// faster on 256 bits, and nothing else is.
+const Kernels& kernels_avx512vl() {
+  static const Kernels table = [] {
+    Kernels copy = kernels_avx512();
+    copy.name = "avx512vl";
+    copy.run_arithmetic = avx512vl::run_arithmetic;
+    copy.linf_distance = [](const ForwardArgs& a, int64_t begin, int64_t end) {
+      if (a.argmax != nullptr) return kernels_avx512().linf_distance(a, begin, end);
+      avx512vl::linf_distance(a, begin, end);
+    };
+    return copy;
+  }();
+  return table;
+}
+
+// AMD's family 19h (Zen 4).
 bool splits_512_bits() {
   unsigned eax, ebx, ecx, edx;
   if (!__builtin_cpu_is("amd") || !__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return false;
@@ -50,7 +66,11 @@ std::atomic<const Kernels*>& active() {
   return kernels;
 }
 
+std::atomic<bool> is_skipping{true};
+
 }  // namespace
+
+bool skips() { return is_skipping.load(std::memory_order_relaxed); }
 
 const Kernels& kernels() { return *active().load(std::memory_order_relaxed); }
 
@@ -69,5 +89,11 @@ __attribute__((visibility("default"))) const char* supnorm_kernels_in_use() {
 }
 __attribute__((visibility("default"))) int supnorm_use_kernels(const char* name) {
   return supnorm::use_kernels(name) ? 1 : 0;
+}
+__attribute__((visibility("default"))) void supnorm_use_skipping(int is_wanted) {
+  supnorm::is_skipping.store(is_wanted != 0, std::memory_order_relaxed);
+}
+__attribute__((visibility("default"))) int64_t supnorm_run_arithmetic(int kind, int64_t count) {
+  return supnorm::kernels().run_arithmetic(static_cast<supnorm::Arithmetic>(kind), count);
 }
 }

@@ -1,4 +1,4 @@
-// The table of one instruction set's kernels, and the packing that its forward kernels share.
+// The table of one instruction set's kernels, and what looks at operands before the others do.
 #include "pack.h"
 
 namespace supnorm {
@@ -13,6 +13,7 @@ void squares_backward_factors(const BackwardArgs& a, int64_t begin, int64_t end)
 void squares_backward(const BackwardArgs& a, int64_t begin, int64_t end);
 const IntegerKernels& integer_kernels();
 const AllSparseKernels& sparse_kernels();
+int64_t run_arithmetic(Arithmetic kind, int64_t count);
 
 namespace {
 
@@ -25,10 +26,33 @@ void pack(const float* source, int64_t rows, int64_t columns, int64_t stride, fl
   }
 }
 
+Sizes sizes_of(const float* row, int64_t count) {
+  const V zero = all(0.0f), infinity = all(__builtin_inff());
+  V smallest = infinity, largest = zero, invalid = zero;
+  const auto take = [&](V value) {
+    const V size = abs(value);
+    smallest = min(smallest, select_gt(size, zero, size, infinity));
+    largest = max(largest, size);
+    invalid = fma(value, zero, invalid);  // NaN once a value is NaN or infinite
+  };
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) take(load(row + i));
+  float rest[kWidth] = {};
+  for (int lane = 0; i + lane < count; ++lane) rest[lane] = row[i + lane];
+  take(load(rest));
+  return {smallest_lane(smallest), largest_lane(largest) + sum_lanes(invalid)};
+}
+
+void measure(const float* source, int64_t columns, int64_t stride, Sizes* sizes, int64_t begin,
+             int64_t end) {
+  for (int64_t row = begin; row < end; ++row) sizes[row] = sizes_of(source + row * stride, columns);
+}
+
 constexpr Kernels kTable = {SUPNORM_ISA_NAME,
                             kLanes,
                             kWidth,
                             kTableSize,
+                            measure,
                             pack,
                             linf_distance,
                             linf_distance_bounds,
@@ -38,7 +62,8 @@ constexpr Kernels kTable = {SUPNORM_ISA_NAME,
                             squares_backward_factors,
                             squares_backward,
                             integer_kernels,
-                            sparse_kernels};
+                            sparse_kernels,
+                            run_arithmetic};
 
 }  // namespace
 }  // namespace SUPNORM_ISA

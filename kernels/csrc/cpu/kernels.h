@@ -29,6 +29,7 @@ struct Problem {
 struct ForwardArgs {
   Problem problem;
   bool batch_lanes;        // samples along the lanes, else outputs
+  bool skips;              // inputs that cannot matter
   float scale;             // a power of two: kernels see scale * x and scale * w
   const float* packed;     // the operand along the lanes, scaled
   const float* spans;      // per block its lowest value of every input, then its highest
@@ -47,6 +48,7 @@ struct ForwardArgs {
 
 struct BackwardArgs {
   Problem problem;
+  bool skips;  // inputs that cannot matter
   float scale;
   double p;
   const float* grad;       // (B, O)
@@ -68,11 +70,22 @@ struct BackwardArgs {
 // Samples that squares_backward takes together; packed_x and factors are padded to it.
 constexpr int kRowTile = 8;
 
+// Sizes of the numbers in a matrix: the smallest that is not 0 (infinity where there is none) and
+// the largest; NaN where one of them is NaN or infinite.
+struct Sizes {
+  float smallest, largest;
+};
+
+// What `run_arithmetic` repeats: the loops at p = infinity and at p = 8.
+enum class Arithmetic { kMaximum, kEighthPower };
+
 struct Kernels {
   const char* name;
   int lanes;          // rows side by side in a packed operand
   int squares_lanes;  // inputs side by side in the packed operands of squares_backward
   int table_size;     // exponents in a table of powers
+  void (*measure)(const float* source, int64_t columns, int64_t stride, Sizes* sizes, int64_t begin,
+                  int64_t end);  // a row; sizes has one entry a row
   void (*pack)(const float* source, int64_t rows, int64_t columns, int64_t stride, float scale,
                float* packed, float* spans, int64_t begin, int64_t end);  // a block of `lanes` rows
   void (*linf_distance)(const ForwardArgs&, int64_t begin, int64_t end);
@@ -83,12 +96,13 @@ struct Kernels {
   void (*squares_backward_factors)(const BackwardArgs&, int64_t begin, int64_t end);  // kRowTile
   void (*squares_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // squares_lanes
   const IntegerKernels& (*integers)();                                        // integer_linf.cpp
-  const AllSparseKernels& (*sparse)();  // sparse_linf_distance.cpp
+  const AllSparseKernels& (*sparse)();                   // sparse_linf_distance.cpp
+  int64_t (*run_arithmetic)(Arithmetic, int64_t count);  // returns the number of elements
 };
 
 // Broadcast rows that one task of a forward kernel takes; tasks = blocks of lanes * blocks of
 // these.
-constexpr int64_t kTaskRows = 48;
+constexpr int64_t kTaskRows = 24;
 
 // Below this distance (after scaling) the float32 kernels leave an output to `lp_distance_one`.
 constexpr float kSmallestDistance = 0x1p-60f;
@@ -100,7 +114,10 @@ const Kernels& kernels_portable();
 #if defined(__x86_64__)
 const Kernels& kernels_avx2();
 const Kernels& kernels_avx512();
-const Kernels& kernels_avx512vl();  // AVX-512 on vectors of 256 bits
+namespace avx512vl {  // AVX-512 on vectors of 256 bits
+int64_t run_arithmetic(Arithmetic kind, int64_t count);
+void linf_distance(const ForwardArgs& a, int64_t begin, int64_t end);
+}  // namespace avx512vl
 #endif
 
 }  // namespace supnorm

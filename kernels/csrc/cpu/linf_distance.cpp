@@ -11,126 +11,135 @@ namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-constexpr int kRows = kHasManyRegisters ? 6 : 2;
+// A tile of the dense kernel, in registers: 24 vectors of 32, or 8 of 16.
+constexpr int kTileVectors = kHasManyRegisters && kWidth == 8 ? 2 : 4;
+constexpr int kTileLanes = kTileVectors * kWidth;
+constexpr int kRows = (kHasManyRegisters ? 24 : 8) / kTileVectors;
 constexpr int kStoreRows = 8;  // rows of the sparse kernel that are stored together
 constexpr int kChunk = 64;     // inputs
 
 // Share of candidates up to which looking for them pays; measured on random and on trained weights.
 constexpr double kSparseShare = 0.25;
 
-struct TileMax {
-  V value[kRows][kVectors];
+// Maxima so far of a task's rows, and the chunk of inputs in which each appeared first:
+// [row][lane].
+struct TaskMax {
+  static_assert(kTaskRows % kRows == 0, "a task is a whole number of tiles");
+  static constexpr int64_t kSize = kTaskRows * kLanes;
+  float value[kSize], chunk[kSize];
 };
 
-__attribute__((always_inline)) inline TileMax largest_differences(const float* packed,
-                                                                  const float* const* rows,
-                                                                  int64_t begin, int64_t end) {
-  TileMax max;
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) max.value[r][v] = all(0.0f);
-  }
-  for (int64_t i = begin; i < end; ++i) {
-    V lanes[kVectors];
-    for (int v = 0; v < kVectors; ++v) lanes[v] = load(packed + i * kLanes + v * kWidth);
+// One chunk of a tile's rows, side by side: as far apart as they lie in a matrix they would evict
+// one another from the L1 cache.
+struct RowsChunk {
+  float data[kRows][kChunk + 16];
+
+  RowsChunk(const ForwardArgs& a, const int64_t* rows, int64_t begin, int64_t count) {
     for (int r = 0; r < kRows; ++r) {
-      const V row = all(rows[r][i]);
-      for (int v = 0; v < kVectors; ++v) {
-        max.value[r][v] = max_abs(max.value[r][v], difference(lanes[v], row));
+      const float* from = a.broadcast + rows[r] * a.broadcast_stride + begin;
+      if (count == kChunk) {
+        for (int i = 0; i < kChunk; i += kWidth) store(data[r] + i, load(from + i));
+      } else {
+        for (int64_t i = 0; i < count; ++i) data[r][i] = from[i];
       }
     }
   }
-  return max;
-}
+};
 
-void store_vectors(const V (*values)[kVectors], float* result) {
+// Takes `count` inputs, those of one chunk, into the maxima of a tile.
+template <bool kKeepsChunk>
+__attribute__((noinline)) void add_chunk(const float* packed, const RowsChunk& rows, int64_t count,
+                                         float chunk, float* best, float* best_chunk) {
+  V max[kRows][kTileVectors];
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) store(result + r * kLanes + v * kWidth, values[r][v]);
+    for (int v = 0; v < kTileVectors; ++v) max[r][v] = all(0.0f);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    V lanes[kTileVectors];
+    for (int v = 0; v < kTileVectors; ++v) lanes[v] = load(packed + i * kLanes + v * kWidth);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const V row = all(rows.data[r][i]);
+      for (int v = 0; v < kTileVectors; ++v) {
+        max[r][v] = max_abs(max[r][v], difference(lanes[v], row));
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kTileVectors; ++v) {
+      const int at = r * kLanes + v * kWidth;
+      const V before = load(best + at);
+      store(best + at, SUPNORM_ISA::max(max[r][v], before));
+      if (!kKeepsChunk) continue;
+      // Strictly greater: an equal maximum in a later chunk does not take over.
+      store(best_chunk + at, select_gt(max[r][v], before, all(chunk), load(best_chunk + at)));
+    }
   }
 }
 
-// Lowest input in [begin, end) at which |x - w| is `value`.
-int32_t find_input(const float* x, const float* w, float value, int64_t begin, int64_t end) {
-  const V wanted = all(value);
-  int64_t i = begin;
-  for (; i + kWidth <= end; i += kWidth) {
-    const uint32_t hits = equal_bits(abs(load(x + i) - load(w + i)), wanted);
-    if (hits != 0) return static_cast<int32_t>(i + __builtin_ctz(hits));
+// Chunk by chunk, so that the chunk of the block of lanes stays in the L1 cache for all rows.
+template <bool kKeepsChunk>
+void dense_maxima(const ForwardArgs& a, const Task& task, TaskMax* best) {
+  const int64_t num_inputs = a.problem.num_inputs;
+  for (int64_t k = 0; k < TaskMax::kSize; ++k) best->value[k] = -1.0f;
+  for (int64_t first = 0; first < num_inputs; first += kChunk) {
+    const int64_t count = first + kChunk < num_inputs ? kChunk : num_inputs - first;
+    const float* packed = lane_block(a, task.block).packed + first * kLanes;
+    const float chunk = static_cast<float>(first / kChunk);
+    for_each_tile<kRows>(a, task, [&](const int64_t* row_indices, const TilePlace& place) {
+      const RowsChunk rows(a, row_indices, first, count);
+      const int64_t at = (place.row_begin - task.first_row) * kLanes;
+      for (int lane = 0; lane < kLanes; lane += kTileLanes) {
+        add_chunk<kKeepsChunk>(packed + lane, rows, count, chunk, best->value + at + lane,
+                               best->chunk + at + lane);
+      }
+    });
   }
-  for (; i < end; ++i) {
-    if (__builtin_fabsf(x[i] - w[i]) == value) return static_cast<int32_t>(i);
-  }
-  return static_cast<int32_t>(begin);
 }
 
-void find_inputs(const ForwardArgs& a, const TilePlace& place, const float* value,
-                 const float* chunk) {
+// Lowest input of a chunk at which |x - w| is `value`; x, w and `count` are those of the chunk.
+int find_in_chunk(const float* x, const float* w, float value, int64_t count) {
+  static_assert(kChunk == 64, "a bit an input");
+  if (count < kChunk) {
+    int i = 0;
+    while (__builtin_fabsf(x[i] - w[i]) != value) ++i;
+    return i;
+  }
+  const wide::V wanted = wide::all(value);
+  uint64_t hits = 0;
+  for (int i = 0; i < kChunk; i += wide::kWidth) {
+    const wide::V size = wide::abs(wide::load(x + i) - wide::load(w + i));
+    hits |= static_cast<uint64_t>(wide::equal_bits(size, wanted)) << i;
+  }
+  return __builtin_ctzll(hits);
+}
+
+void find_inputs(const ForwardArgs& a, const TilePlace& place, const TaskMax& best) {
   const Problem& problem = a.problem;
   for (int lane = 0; lane < place.num_lanes; ++lane) {
     for (int r = 0; r < place.num_rows; ++r) {
       const Pair pair = pair_at(a, place, lane, r);
-      const int64_t first = static_cast<int64_t>(chunk[r * kLanes + lane]) * kChunk;
-      const int64_t last =
-          first + kChunk < problem.num_inputs ? first + kChunk : problem.num_inputs;
-      a.argmax[pair.sample * problem.out_stride + pair.output] = find_input(
-          problem.x + pair.sample * problem.x_stride, problem.w + pair.output * problem.num_inputs,
-          value[r * kLanes + lane], first, last);
+      const int64_t first = static_cast<int64_t>(best.chunk[r * kLanes + lane]) * kChunk;
+      const float* x = problem.x + pair.sample * problem.x_stride + first;
+      const float* w = problem.w + pair.output * problem.num_inputs + first;
+      const int at = find_in_chunk(x, w, best.value[r * kLanes + lane], problem.num_inputs - first);
+      a.argmax[pair.sample * problem.out_stride + pair.output] = static_cast<int32_t>(first) + at;
     }
   }
-}
-
-__attribute__((noinline)) void dense_tile(const ForwardArgs& a, const float* packed,
-                                          const float* const* rows, const TilePlace& place) {
-  float result[kRows * kLanes];
-  for (int lane = 0; lane < kLanes; lane += kPassLanes) {
-    const TileMax max = largest_differences(packed + lane, rows, 0, a.problem.num_inputs);
-    store_vectors(max.value, result + lane);
-  }
-  store_tile(a, place, result, a.out);
-}
-
-// Maxima of a pass of lanes and the chunk of inputs in which each appeared first.
-__attribute__((noinline)) void largest_and_chunk(const float* packed, const float* const* rows,
-                                                 int64_t num_inputs, float* value, float* chunk) {
-  V best[kRows][kVectors], best_chunk[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) best[r][v] = best_chunk[r][v] = all(-1.0f);
-  }
-  for (int64_t i = 0; i < num_inputs; i += kChunk) {
-    const int64_t chunk_end = i + kChunk < num_inputs ? i + kChunk : num_inputs;
-    const TileMax max = largest_differences(packed, rows, i, chunk_end);
-    const V index = all(static_cast<float>(i / kChunk));
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) {
-        // Strictly greater: an equal maximum in a later chunk does not take over.
-        best_chunk[r][v] = select_gt(max.value[r][v], best[r][v], index, best_chunk[r][v]);
-        best[r][v] = SUPNORM_ISA::max(max.value[r][v], best[r][v]);
-      }
-    }
-  }
-  store_vectors(best, value);
-  store_vectors(best_chunk, chunk);
-}
-
-void dense_tile_argmax(const ForwardArgs& a, const float* packed, const float* const* rows,
-                       const TilePlace& place) {
-  float value[kRows * kLanes], chunk[kRows * kLanes];
-  for (int lane = 0; lane < kLanes; lane += kPassLanes) {
-    largest_and_chunk(packed + lane, rows, a.problem.num_inputs, value + lane, chunk + lane);
-  }
-  store_tile(a, place, value, a.out);
-  find_inputs(a, place, value, chunk);
 }
 
 void dense_task(const ForwardArgs& a, const Task& task) {
-  const float* packed = lane_block(a, task.block).packed;
-  for_each_tile<kRows>(a, task, [&](const int64_t* rows, const TilePlace& place) {
-    const float* pointers[kRows];
-    for (int r = 0; r < kRows; ++r) pointers[r] = a.broadcast + rows[r] * a.broadcast_stride;
-    if (a.argmax != nullptr) {
-      dense_tile_argmax(a, packed, pointers, place);
+  TaskMax best;
+  for_each_tile<kTaskRows>(a, task, [&](const int64_t*, const TilePlace& place) {
+    if (a.argmax == nullptr) {
+      dense_maxima<false>(a, task, &best);
     } else {
-      dense_tile(a, packed, pointers, place);
+      dense_maxima<true>(a, task, &best);
+      find_inputs(a, place, best);
     }
+    store_tile(a, place, best.value, a.out);
   });
 }
 
@@ -195,7 +204,7 @@ void sparse_task(const ForwardArgs& a, const Task& task, int32_t* list) {
 bool is_sparse(const ForwardArgs& a, const Task& task, int32_t* list) {
   constexpr int kSamples = 3;
   const int64_t count = task.last_row - task.first_row;
-  if (count < 2 * kSamples) return false;
+  if (!a.skips || count < 2 * kSamples) return false;
   const LaneBlock block = lane_block(a, task.block);
   int64_t candidates = 0;
   for (int sample = 0; sample < kSamples; ++sample) {

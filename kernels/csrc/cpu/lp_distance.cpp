@@ -99,7 +99,7 @@ __attribute__((noinline)) void sum_of_list(const PowerPlan& plan, const float* p
 void general_row(const ForwardArgs& a, const LaneBlock& block, const float* row, int32_t* list,
                  float* distance, float* largest) {
   const int64_t n = a.problem.num_inputs;
-  const float limit = maximum_at_least(block, row, n) * a.plan.threshold;
+  const float limit = a.skips ? maximum_at_least(block, row, n) * a.plan.threshold : 0.0f;
   const int64_t count = list_candidates(block.span, row, n, limit, list);
   for (int lane = 0; lane < kLanes; lane += kPassLanes) {
     V max[kVectors], sum[kVectors];

@@ -99,7 +99,8 @@ void add_block(const BackwardArgs& a, const Scratch& scratch, int64_t block, int
   for (int64_t o = 0; o < problem.num_outputs; ++o) {
     const int64_t at = block * problem.num_outputs + o, row = o * problem.num_inputs + first;
     const float* w = a.scaled_w + row;
-    const int64_t listed = list_candidates(span, w, count, a.limits[at], scratch.list());
+    const float limit = a.skips ? a.limits[at] : 0.0f;
+    const int64_t listed = list_candidates(span, w, count, limit, scratch.list());
     if (listed == 0) continue;
     const float* factors = a.factors + at * 3 * kLanes;
     float* grad_w = a.grad_w == nullptr ? nullptr : a.grad_w + row;

@@ -65,20 +65,6 @@ double lp_distance_one(const float* x, const float* w, int64_t num_inputs, doubl
   return lp_one(x, w, num_inputs, p, Power(p));
 }
 
-uint32_t largest_bits(const float* data, int64_t rows, int64_t columns, int64_t stride) {
-  int32_t largest = 0;
-  for (int64_t row = 0; row < rows; ++row) {
-    const float* values = data + row * stride;
-    for (int64_t c = 0; c < columns; ++c) {
-      int32_t bits;
-      __builtin_memcpy(&bits, values + c, sizeof bits);
-      bits &= INT32_MAX;
-      largest = bits > largest ? bits : largest;
-    }
-  }
-  return (uint32_t)largest;
-}
-
 template <class T>
 void plain_lp_distance(const PlainProblem<T>& a, double p, T* out, int64_t begin, int64_t end) {
   const Power power(p);
@@ -91,6 +77,11 @@ void plain_lp_distance(const PlainProblem<T>& a, double p, T* out, int64_t begin
 }
 
 namespace {
+
+template <class T>
+void clear(T* data, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) data[i] = 0;
+}
 
 // Adds the gradient of output (b, o) for inputs [begin, end).
 template <class T>
@@ -156,25 +147,27 @@ void plain_linf_distance(const PlainProblem<T>& a, T* out, int32_t* argmax, int6
 }
 
 template <class T>
-void linf_backward_rows(const PlainProblem<T>& a, const T* grad, const int32_t* argmax, T* flow,
-                        T* grad_x, int64_t begin, int64_t end) {
-  for (int64_t b = begin; b < end; ++b) {
-    for (int64_t o = 0; o < a.num_outputs; ++o) {
+void linf_backward_outputs(const PlainProblem<T>& a, const T* grad, const int32_t* argmax, T* flow,
+                           T* grad_w, int64_t begin, int64_t end) {
+  if (grad_w != nullptr) clear(grad_w + begin * a.num_inputs, (end - begin) * a.num_inputs);
+  for (int64_t b = 0; b < a.num_rows; ++b) {
+    for (int64_t o = begin; o < end; ++o) {
       const int64_t at = b * a.out_stride + o, i = argmax[at];
       const T t = a.x[b * a.x_stride + i] - a.w[o * a.num_inputs + i];
       const T change = t > 0 ? grad[at] : t < 0 ? -grad[at] : grad[at] * 0;
       flow[b * a.num_outputs + o] = change;
-      if (grad_x != nullptr) grad_x[b * a.x_stride + i] += change;
+      if (grad_w != nullptr) grad_w[o * a.num_inputs + i] -= change;
     }
   }
 }
 
 template <class T>
-void linf_backward_outputs(const PlainProblem<T>& a, const T* flow, const int32_t* argmax,
-                           T* grad_w, int64_t begin, int64_t end) {
-  for (int64_t b = 0; b < a.num_rows; ++b) {
-    for (int64_t o = begin; o < end; ++o) {
-      grad_w[o * a.num_inputs + argmax[b * a.out_stride + o]] -= flow[b * a.num_outputs + o];
+void linf_backward_rows(const PlainProblem<T>& a, const T* flow, const int32_t* argmax, T* grad_x,
+                        int64_t begin, int64_t end) {
+  for (int64_t b = begin; b < end; ++b) {
+    clear(grad_x + b * a.x_stride, a.num_inputs);
+    for (int64_t o = 0; o < a.num_outputs; ++o) {
+      grad_x[b * a.x_stride + argmax[b * a.out_stride + o]] += flow[b * a.num_outputs + o];
     }
   }
 }
@@ -267,10 +260,10 @@ void bounds_backward_outputs(const PlainProblem<T>& a, const T* grad_smallest,
   template void plain_lp_distance_backward<T>(const PlainProblem<T>&, double, const T*, const T*,  \
                                               T*, T*, int64_t, int64_t);                           \
   template void plain_linf_distance<T>(const PlainProblem<T>&, T*, int32_t*, int64_t, int64_t);    \
-  template void linf_backward_rows<T>(const PlainProblem<T>&, const T*, const int32_t*, T*, T*,    \
-                                      int64_t, int64_t);                                           \
-  template void linf_backward_outputs<T>(const PlainProblem<T>&, const T*, const int32_t*, T*,     \
+  template void linf_backward_outputs<T>(const PlainProblem<T>&, const T*, const int32_t*, T*, T*, \
                                          int64_t, int64_t);                                        \
+  template void linf_backward_rows<T>(const PlainProblem<T>&, const T*, const int32_t*, T*,        \
+                                      int64_t, int64_t);                                           \
   template void plain_bounds<T>(const PlainProblem<T>&, const T*, T*, T*, int32_t*, int32_t*,      \
                                 int64_t, int64_t);                                                 \
   template void bounds_backward_rows<T>(const PlainProblem<T>&, const T*, const T*,                \

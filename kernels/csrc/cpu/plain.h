@@ -17,9 +17,6 @@ struct PlainProblem {
   int64_t x_stride, out_stride;
 };
 
-// Largest bit pattern of |v|: as a float it is the largest magnitude, and NaN where there is one.
-uint32_t largest_bits(const float* data, int64_t rows, int64_t columns, int64_t stride);
-
 template <class T>
 void plain_lp_distance(const PlainProblem<T>& problem, double p, T* out, int64_t begin,
                        int64_t end);
@@ -40,15 +37,16 @@ template <class T>
 void plain_linf_distance(const PlainProblem<T>& problem, T* out, int32_t* argmax, int64_t begin,
                          int64_t end);
 
-// flow (B, O, dense) <- grad * sign(x - w) at the arg-max; grad_x <- its sums, unless null.
-template <class T>
-void linf_backward_rows(const PlainProblem<T>& problem, const T* grad, const int32_t* argmax,
-                        T* flow, T* grad_x, int64_t begin, int64_t end);
-
+// flow (B, O, dense) <- grad * sign(x - w) at the arg-max; grad_w <- minus its sums, unless null.
 // Tasks are outputs.
 template <class T>
-void linf_backward_outputs(const PlainProblem<T>& problem, const T* flow, const int32_t* argmax,
-                           T* grad_w, int64_t begin, int64_t end);
+void linf_backward_outputs(const PlainProblem<T>& problem, const T* grad, const int32_t* argmax,
+                           T* flow, T* grad_w, int64_t begin, int64_t end);
+
+// grad_x <- the sums of flow.
+template <class T>
+void linf_backward_rows(const PlainProblem<T>& problem, const T* flow, const int32_t* argmax,
+                        T* grad_x, int64_t begin, int64_t end);
 
 // problem.x has the lower ends. Where a decision is asked for (not null) it says which number the
 // bound comes from: 2 * input + (1 if the upper end decides), or -1 where the bound is 0.

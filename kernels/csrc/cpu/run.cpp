@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <new>
+#include <vector>
 
 namespace supnorm {
 namespace {
@@ -50,22 +50,34 @@ Workspace& workspace() {
 int64_t blocks(int64_t count, int64_t size) { return (count + size - 1) / size; }
 int64_t padded(int64_t count) { return blocks(count, 16) * 16; }
 
-float as_float(uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
+// Of all numbers of a matrix.
+Sizes sizes_of(const float* source, int64_t rows, int64_t columns, int64_t stride) {
+  constexpr int64_t kRowsATask = 16;
+  std::vector<Sizes> sizes(static_cast<size_t>(rows));
+  const double work = static_cast<double>(rows) * static_cast<double>(columns);
+  parallel(blocks(rows, kRowsATask), work, [&](int64_t begin, int64_t end) {
+    kernels().measure(source, columns, stride, sizes.data(), begin * kRowsATask,
+                      std::min(end * kRowsATask, rows));
+  });
+  Sizes all = {INFINITY, 0.0f};
+  for (const Sizes& one : sizes) {
+    all.smallest = std::min(all.smallest, one.smallest);
+    all.largest = one.largest > all.largest || std::isnan(one.largest) ? one.largest : all.largest;
+    if (std::isnan(all.largest)) break;
+  }
+  return all;
 }
 
-// max |x| + max |w|: no difference is larger. NaN or infinity where an operand has one, or it
-// overflows.
+// max |x| + max |w|: no difference is larger. Not finite where an operand is not, or it overflows.
 float largest_difference_bound(const float* x, const Problem& a) {
-  return as_float(largest_bits(x, a.num_rows, a.num_inputs, a.x_stride)) +
-         as_float(largest_bits(a.w, a.num_outputs, a.num_inputs, a.num_inputs));
+  return sizes_of(x, a.num_rows, a.num_inputs, a.x_stride).largest +
+         sizes_of(a.w, a.num_outputs, a.num_inputs, a.num_inputs).largest;
 }
 
 // A power of two that brings `largest` to about 2^exponent; 1 where it is within [2^lowest,
 // 2^exponent].
 float choose_scale(float largest, int lowest, int exponent) {
+  if (largest == 0) return 1.0f;
   if (largest <= std::ldexp(1.0f, exponent) && largest >= std::ldexp(1.0f, lowest)) return 1.0f;
   const int shift = exponent - 1 - std::ilogb(largest);
   return std::ldexp(1.0f, std::min(std::max(shift, -120), 120));
@@ -117,6 +129,7 @@ void run_forward(ForwardArgs& args, bool batch_lanes, Kernel kernel) {
            end);
   });
   args.batch_lanes = batch_lanes;
+  args.skips = skips();
   args.packed = packed;
   args.spans = spans;
   args.broadcast = row_source;
@@ -170,27 +183,9 @@ void run_plain_bounds(const PlainProblem<T>& a, const T* upper, T* smallest, T* 
   });
 }
 
-struct Range {
-  float smallest, largest;
-};
-
-// Smallest positive and largest distance.
-Range range_of(const float* distance, const Problem& a) {
-  Range range = {INFINITY, 0.0f};
-  for (int64_t row = 0; row < a.num_rows; ++row) {
-    const float* values = distance + row * a.out_stride;
-    for (int64_t o = 0; o < a.num_outputs; ++o) {
-      const float positive = values[o] > 0 ? values[o] : INFINITY;
-      range.smallest = std::min(range.smallest, positive);
-      range.largest = std::max(range.largest, values[o]);
-    }
-  }
-  return range;
-}
-
 // Chooses a scale for gradients by squaring alone; false where slopes or factors could leave the
 // range.
-bool plan_squares(BackwardArgs& args, float largest, const Range& distances) {
+bool plan_squares(BackwardArgs& args, float largest, const Sizes& distances) {
   args.p_squarings = squarings_of(args.p);
   if (args.p_squarings == 0) return false;
   // Distances^(p-1) within 2^-60 .. 2^60 leave room for gradients and for slopes down to 2^-60.
@@ -291,9 +286,10 @@ void run_lp_distance_backward(const Problem& a, double p, const float* grad, con
   if (is_empty(a) || !std::isfinite(largest)) {
     return run_plain_lp_backward(plain(a), p, grad, distance, grad_x, grad_w);
   }
-  const Range distances = range_of(distance, a);
+  const Sizes distances = sizes_of(distance, a.num_rows, a.num_outputs, a.out_stride);
   BackwardArgs args = {};
   args.problem = a;
+  args.skips = skips();
   args.p = p;
   args.grad = grad;
   args.distance = distance;

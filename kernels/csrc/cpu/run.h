@@ -28,6 +28,8 @@ void parallel(int64_t num_tasks, double work, const F& f) {
 // The kernels in use: the best this machine runs, unless others were chosen.
 const Kernels& kernels();
 bool use_kernels(const char* name);
+// Whether inputs that cannot matter are looked for; not, only in tests and benchmarks.
+bool skips();
 
 void run_linf_distance(const Problem& problem, float* out, int32_t* argmax);
 void run_linf_distance(const PlainProblem<double>& problem, double* out, int32_t* argmax);

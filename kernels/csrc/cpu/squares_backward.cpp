@@ -80,10 +80,11 @@ __attribute__((noinline)) void accumulate(const BackwardArgs& a, const Block& bl
         const V w = load(block.w + o * kWidth);
         V grad_w = load(block.grad_w + o * kWidth);
         for (int r = 0; r < kRows; ++r) {
-          const V slope = odd_power<kSquarings>(x[r] - w);
-          const V factor = all(factors[r]);
-          grad_x[r] = fma(factor, slope, grad_x[r]);
-          grad_w = fma(factor, slope, grad_w);
+          // One product and two sums: two fused operations would keep the multipliers busy longer,
+          // which are what this loop waits for where a processor has adders besides (AMD).
+          const V flow = opaque(all(factors[r]) * odd_power<kSquarings>(x[r] - w));
+          grad_x[r] = grad_x[r] + flow;
+          grad_w = grad_w + flow;
         }
         store(block.grad_w + o * kWidth, grad_w);
       }

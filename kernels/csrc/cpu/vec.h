@@ -36,6 +36,18 @@ namespace wide {
 #include SUPNORM_WIDE_VEC
 }
 
+// A value of which the compiler knows nothing: it neither moves nor joins operations across it.
+inline V opaque(V v) {
+#if defined(__AVX512F__)
+  asm volatile("" : "+v"(v));
+#elif defined(__x86_64__)
+  asm volatile("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm volatile("" : "+w"(v));
+#endif
+  return v;
+}
+
 inline float largest_lane(V v) { return -smallest_lane(all(0.0f) - v); }
 
 // While one lives, results too small for a normal float become 0: gradual underflow costs a hundred

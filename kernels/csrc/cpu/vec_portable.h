@@ -5,6 +5,7 @@ constexpr int kWidth = 4;
 constexpr bool kHasManyRegisters = false;  // 32, not 16
 typedef float V __attribute__((vector_size(16)));
 typedef int32_t I __attribute__((vector_size(16)));
+typedef uint32_t U __attribute__((vector_size(16)));  // sums that may wrap around
 
 inline V load(const float* p) {
   V v;
@@ -38,10 +39,10 @@ inline uint32_t equal_bits(V a, V b) {
   for (int i = 0; i < kWidth; ++i) result |= static_cast<uint32_t>(a[i] == b[i]) << i;
   return result;
 }
-inline I add_int(I a, I b) { return a + b; }
-inline I sub_int(I a, I b) { return a - b; }
+inline I add_int(I a, I b) { return (I)((U)a + (U)b); }
+inline I sub_int(I a, I b) { return (I)((U)a - (U)b); }
 inline I and_int(I a, I b) { return a & b; }
-inline I shift_left_23(I a) { return a << 23; }
+inline I shift_left_23(I a) { return (I)((U)a << 23); }
 constexpr int kTableSize = 0;  // no instruction to look up a whole vector
 inline V look_up_exponent(const float*, V v) { return v; }
 inline V mantissa(V v) { return from_bits((bits(v) & 0x7fffff) | 0x3f800000); }

@@ -1,0 +1,1 @@
+"""Times the operators: ``python -m kernels.bench``. Nothing imports it."""
