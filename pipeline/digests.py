@@ -17,6 +17,8 @@ from pipeline.spec import Stage
 BUILT_FOLDERS = {"__pycache__", "build", "_build"}
 BUILT_SUFFIXES = {".so", ".o", ".a", ".pyc", ".pyd"}
 """What is built from the sources beside it is no source."""
+MEASURING_FOLDERS = {"bench"}
+"""Programs that time a package, which no stage imports: no result follows from them."""
 
 
 class FileDigest(BaseModel):
@@ -95,7 +97,9 @@ def _package_digest(name: str) -> str:
 
 def _source_files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.name.startswith(".") or path.name.endswith("~") or path.name in BUILT_FOLDERS:
+        if path.name.startswith(".") or path.name.endswith("~"):
+            continue
+        if path.name in BUILT_FOLDERS | MEASURING_FOLDERS:
             continue
         if path.is_dir():
             yield from _source_files(path)

@@ -10,6 +10,10 @@ import kernels
 from kernels import compiler
 from kernels.backend import available_cpu_kernels, cpu_kernels
 
+TESTS_DIR = Path(__file__).parent
+UNCHECKED = ("test_backend.py", "test_schema.py")
+"""They start processes and torch's compiler, which are not ours to check."""
+
 PROGRAM = """
 import torch, kernels
 x, weight = torch.eye(3), torch.zeros(2, 3)
@@ -86,3 +90,35 @@ def test_threads_are_those_of_torch() -> None:
     kernels.linf_distance(torch.randn(200, 300), torch.randn(200, 300))
     loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
     assert len([path for path in loaded if "libgomp" in path or "libomp" in path]) <= 1
+
+
+def test_build_says_what_it_was_built_for_and_where_it_is(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "kernels.build"], capture_output=True, text=True, check=True
+    )
+    assert "built for portable" in result.stdout
+    path = Path(result.stdout.split("cached in ")[1].strip())
+    assert path == compiler.library_path(compiler.default_toolchain()) and path.is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_operators_pass_their_tests_under_sanitizers() -> None:
+    """Every access to memory and every integer sum of every variant is checked."""
+    build = subprocess.run(
+        [sys.executable, "-m", "kernels.build", "--sanitize", "address,undefined"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    environment = dict(line.split("=", 1) for line in build.stdout.splitlines())
+    names = [path.name for path in TESTS_DIR.glob("test_*.py") if path.name not in UNCHECKED]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", *sorted(names)],
+        cwd=TESTS_DIR,
+        env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]

@@ -1,10 +1,13 @@
 """The operators as torch sees them: opcheck, compile, autocast."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 import kernels
+from kernels.nn import Centering, DistanceLinear
 
 SAMPLES = {
     "lp_distance": (8.5, 2),
@@ -73,6 +76,42 @@ def test_compile_traces_without_graph_breaks_for_a_changing_p() -> None:
         plain = torch.autograd.grad(loss(x, weight, p), (x, weight))
         for a, b in zip(ours, plain, strict=True):
             assert torch.allclose(a, b)
+
+
+def test_compile_traces_a_stack_of_layers_without_graph_breaks() -> None:
+    layers = torch.nn.ModuleList([DistanceLinear(6, 8), Centering(8), DistanceLinear(8, 5)])
+
+    def loss(x: Tensor, p: float) -> Tensor:
+        return layers[2](layers[1](layers[0](x, p)), p).square().sum()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    x = torch.randn(4, 6, requires_grad=True)
+    for p in (8.0, 20.5, math.inf):
+        plain, traced = loss(x, p), compiled(x, p)
+        assert torch.allclose(traced, plain)
+        operands = (x, *layers.parameters())
+        for a, b in zip(
+            torch.autograd.grad(traced, operands),
+            torch.autograd.grad(plain, operands),
+            strict=True,
+        ):
+            assert torch.allclose(a, b)
+
+
+def test_compile_traces_bounds_without_graph_breaks() -> None:
+    def loss(x: Tensor, weight: Tensor) -> Tensor:
+        smallest, largest = kernels.linf_distance_bounds(x - 0.1, x + 0.1, weight)
+        return (largest - smallest).sum()
+
+    x, weight = (t.detach()[:, :7].clone().requires_grad_() for t in operands())
+    traced = torch.compile(loss, fullgraph=True, backend="aot_eager")(x, weight)
+    plain = loss(x, weight)
+    assert torch.allclose(traced, plain)
+    ours = torch.autograd.grad(traced, (x, weight))
+    assert all(
+        torch.allclose(a, b)
+        for a, b in zip(ours, torch.autograd.grad(plain, (x, weight)), strict=True)
+    )
 
 
 def test_float64_is_not_touched_by_autocast() -> None:

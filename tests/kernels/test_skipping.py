@@ -1,0 +1,79 @@
+"""Leaving out inputs that cannot matter changes nothing that float32 can tell."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import kernels
+from kernels.backend import every_input
+from tests.kernels.conftest import error_of
+
+# A sum misses less than 2^-26 of itself, and a slope that is left out is below 2^-60: what is left
+# is the rounding of sums in another order, which the power multiplies p times.
+TOLERANCE = 4e-7
+
+
+def operands(
+    batch: int, inputs: int, outputs: int, spread: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Weights of which one an output is far away, as a projection's is: few inputs matter."""
+    generator = torch.Generator().manual_seed(seed)
+    x = spread * torch.randn(batch, inputs, generator=generator)
+    weight = torch.randn(outputs, inputs, generator=generator)
+    weight[torch.arange(outputs), torch.arange(outputs) % inputs] = -10.0
+    return x, weight
+
+
+def results(x: Tensor, weight: Tensor, p: float) -> list[Tensor]:
+    x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    distance = (
+        kernels.linf_distance(x, weight) if math.isinf(p) else kernels.lp_distance(x, weight, p)
+    )
+    generator = torch.Generator().manual_seed(1)
+    grad = torch.randn(distance.shape, generator=generator)
+    return [distance.detach(), *torch.autograd.grad(distance, (x, weight), grad)]
+
+
+def assert_skipping_changes_nothing(x: Tensor, weight: Tensor, p: float) -> None:
+    skipped = results(x, weight, p)
+    with every_input():
+        dense = results(x, weight, p)
+    if math.isinf(p):
+        assert all(torch.equal(a, b) for a, b in zip(skipped, dense, strict=True))
+        return
+    assert torch.allclose(skipped[0], dense[0], rtol=TOLERANCE, atol=0)
+    for a, b in zip(skipped[1:], dense[1:], strict=True):
+        assert error_of(a, b.double()) <= 2 * p * TOLERANCE
+
+
+@pytest.mark.parametrize("p", [9.3, 16.5, 24.0, 37.0, 100.5, 300.0, 1000.0, math.inf])
+def test_skipped_and_dense_results_agree(every_kernel: str, p: float) -> None:
+    for spread in (0.1, 1.0, 3.0):
+        assert_skipping_changes_nothing(*operands(130, 170, 131, spread, 0), p)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.tuples(st.integers(1, 140), st.integers(1, 150), st.integers(1, 60)),
+    p=st.one_of(st.floats(2.0, 1000.0), st.just(math.inf)),
+    spread=st.floats(0.0, 5.0),
+    seed=st.integers(0, 2**31),
+)
+def test_drawn_skipped_and_dense_results_agree(
+    sizes: tuple[int, int, int], p: float, spread: float, seed: int
+) -> None:
+    assert_skipping_changes_nothing(*operands(*sizes, spread, seed), p)
+
+
+def test_terms_just_below_the_threshold_add_up_to_nothing(every_kernel: str) -> None:
+    """The worst case of the bound: all other inputs as large as may be left out."""
+    p, inputs = 40.0, 4096
+    x = torch.full((1, inputs), 2.0 ** (-(26.0 + 12.0) / p) * 0.9999)
+    x[0, 7] = 1.0
+    distance = kernels.lp_distance(x, torch.zeros(1, inputs), p)
+    exact = x.double().pow(p).sum().pow(1 / p)
+    assert abs(distance.item() / exact.item() - 1) < 2.0**-23
