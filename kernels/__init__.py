@@ -22,9 +22,11 @@ from kernels.sparse import (
     sparse_linf_distance_bounds,
     sparse_lp_distance,
 )
+from kernels.sparse_stack import SparseStack, sparse_linf_stack
 
 __all__ = [
     "SparseRows",
+    "SparseStack",
     "backend",
     "linf_argmax",
     "linf_distance",
@@ -34,5 +36,6 @@ __all__ = [
     "sparse_linf_argmax",
     "sparse_linf_distance",
     "sparse_linf_distance_bounds",
+    "sparse_linf_stack",
     "sparse_lp_distance",
 ]

@@ -47,6 +47,7 @@ KERNEL_SOURCES = (
     "lp_distance",
     "lp_distance_backward",
     "sparse_linf_distance",
+    "sparse_stack",
     "squares_backward",
 )
 # Those of them that gain from vectors of 256 bits where a processor splits 512.

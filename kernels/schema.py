@@ -37,6 +37,8 @@ _SCHEMAS = (
     "Tensor deciding, bool[2] output_mask) -> (Tensor, Tensor)",
     "sparse_linf_distance_bounds(Tensor lower, Tensor upper, Tensor values, Tensor columns, "
     "Tensor starts, Tensor floor) -> (Tensor, Tensor)",
+    "sparse_linf_stack(Tensor x, Tensor values, Tensor columns, Tensor starts, Tensor floor, "
+    "Tensor offset, Tensor widths, int shift) -> Tensor",
 )
 
 
@@ -67,6 +69,12 @@ def _sparse_argmax_shapes(x: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _sparse_bounds_shapes(lower: Tensor, upper: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
     return _sparse_shape(lower, *rows), _sparse_shape(lower, *rows)
+
+
+def _sparse_stack_shape(x: Tensor, values: Tensor, *stack: Any) -> Tensor:
+    # How many outputs the last layer has is data, which a fake tensor does not have.
+    num_outputs = torch.library.get_ctx().new_dynamic_size()
+    return values.new_empty(x.shape[0], num_outputs)
 
 
 def _gradient_shapes(num_grads: int) -> Callable[..., tuple[Tensor, ...]]:
@@ -188,6 +196,7 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "sparse_linf_distance_argmax": sparse_reference.sparse_linf_distance_argmax,
     "sparse_linf_distance_backward": _masked(sparse_reference.sparse_linf_distance_backward),
     "sparse_linf_distance_bounds": sparse_reference.sparse_linf_distance_bounds,
+    "sparse_linf_stack": sparse_reference.sparse_linf_stack,
 }
 _FAKES: dict[str, Callable[..., Any]] = {
     "lp_distance": _distance_shape,
@@ -201,6 +210,7 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "sparse_linf_distance_argmax": _sparse_argmax_shapes,
     "sparse_linf_distance_backward": _gradient_shapes(1),
     "sparse_linf_distance_bounds": _sparse_bounds_shapes,
+    "sparse_linf_stack": _sparse_stack_shape,
 }
 _GRADIENTS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "lp_distance": (_lp_backward, _lp_setup),

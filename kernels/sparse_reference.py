@@ -79,6 +79,33 @@ def sparse_linf_distance_bounds(
     return smallest, largest
 
 
+def sparse_linf_stack(
+    x: Tensor,
+    values: Tensor,
+    columns: Tensor,
+    starts: Tensor,
+    floor: Tensor,
+    offset: Tensor,
+    widths: Tensor,
+    shift: int,
+) -> Tensor:
+    """Layer after layer ``max(floor_o, max_k |x_(c_k) - v_k|) - offset_o``, slice by slice."""
+    x = x.to(values.dtype) << shift if x.dtype == torch.uint8 else x
+    ends, slice_rows = starts.tolist(), values.shape[1]
+    number = 0
+    for width in widths[1:].tolist():
+        with_sentinel = torch.cat([x, x.new_zeros(len(x), 1)], 1)
+        outputs = []
+        for _ in range(-(-width // slice_rows)):
+            steps = slice(ends[number], ends[number + 1])
+            size = (with_sentinel[:, columns[steps].long()] - values[steps]).abs()
+            largest = torch.cat([floor[number].expand(len(x), 1, -1), size], 1).amax(1)
+            outputs.append(largest - offset[number])
+            number += 1
+        x = torch.cat(outputs, 1)[:, :width]
+    return x
+
+
 def sparse_lp_distance(
     x: Tensor,
     values: Tensor,

@@ -70,7 +70,7 @@ class ExactProver(ABC):
             images: uint8 (B, C, H, W).
             labels: int64 (B,).
         """
-        outputs = self._network.outputs(self._network.points(images))
+        outputs = self._network.outputs_of(images)
         predicted, margins = self._answer(outputs, labels)
         return ExactProof(predicted, margins, self._cube_radius(outputs, labels))
 

@@ -12,13 +12,13 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 
 import kernels
-from kernels import SparseRows, reference, sparse_reference
+from kernels import SparseRows, SparseStack, reference, sparse_reference
 from kernels.nn import Box
 from pipeline.errors import UserError
 from stages.models.normalisation import Normalisation
@@ -153,9 +153,26 @@ class IntegerNetwork:
     def outputs(self, points: Tensor) -> Tensor:
         """Outputs of the last layer, (B, O), of points (B, C, H, W) with 0 <= x <= 255 s."""
         x = points.flatten(1)
+        if self._stack is not None:
+            return kernels.sparse_linf_stack(x, self._stack)
         for layer in self.layers:
             x = layer(x)
         return x
+
+    def outputs_of(self, images: Tensor) -> Tensor:
+        """Outputs of the last layer, (B, O), of images, uint8 (B, C, H, W)."""
+        if self._stack is not None:
+            return kernels.sparse_linf_stack(images.flatten(1), self._stack, self.fraction_bits)
+        return self.outputs(self.points(images))
+
+    @cached_property
+    def _stack(self) -> SparseStack | None:
+        """The layers laid out for one call, if only some edges of each are kept."""
+        rows = [layer.rows for layer in self.layers if isinstance(layer.rows, SparseRows)]
+        if len(rows) < len(self.layers) or self.dtype not in (torch.int16, torch.int32):
+            return None
+        offsets = (layer.offset for layer in self.layers)
+        return SparseStack.of(self.fan_ins[0], list(zip(rows, offsets, strict=True)))
 
     def output_bounds(self, box: Box) -> Box:
         """Box of the last layer's outputs over a box of points within 0 <= x <= 255 s."""

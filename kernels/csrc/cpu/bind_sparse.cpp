@@ -151,6 +151,103 @@ std::tuple<Tensor, Tensor> sparse_linf_distance_bounds(const Tensor& lower_in,
   return {smallest, largest};
 }
 
+// The prepared layers of kernels.SparseStack, checked entry by entry.
+struct Stack {
+  Stack(const Tensor& values_in, const Tensor& columns_in, const Tensor& starts_in,
+        const Tensor& floor_in, const Tensor& offset_in, const Tensor& widths_in)
+      : values(torch::stable::contiguous(values_in)),
+        columns(torch::stable::contiguous(columns_in)),
+        starts(torch::stable::contiguous(starts_in)),
+        floor(torch::stable::contiguous(floor_in)),
+        offset(torch::stable::contiguous(offset_in)),
+        widths(torch::stable::contiguous(widths_in)),
+        num_layers(widths.numel() - 1) {
+    const bool has_types =
+        columns.scalar_type() == ScalarType::Short && starts.scalar_type() == ScalarType::Int &&
+        widths.scalar_type() == ScalarType::Int && floor.scalar_type() == values.scalar_type() &&
+        offset.scalar_type() == values.scalar_type() && num_layers > 0 && starts.numel() > 0;
+    STD_TORCH_CHECK(has_types && is_sound(),
+                    "supnorm: these are no layers; make them with kernels.SparseStack");
+  }
+
+  bool is_sound() const {
+    const int32_t *width = data<int32_t>(widths), *start = data<int32_t>(starts);
+    const int64_t slices = starts.numel() - 1;
+    bool sound = width[0] > 0 && start[0] == 0 && floor.numel() == slices * kSliceRows &&
+                 offset.numel() == floor.numel() && columns.numel() == values.numel() &&
+                 values.numel() == start[slices] * kSliceRows;
+    for (int64_t s = 0; s < slices; ++s) sound &= start[s] <= start[s + 1];
+    int64_t slice = 0;
+    for (int64_t n = 0; sound && n < num_layers; ++n) {
+      const int64_t next = slice + num_slices(width[n + 1]);
+      sound = width[n + 1] > 0 && next <= slices &&
+              columns_reach(width[n], start[slice] * kSliceRows, start[next] * kSliceRows);
+      slice = next;
+    }
+    return sound && slice == slices;
+  }
+
+  // Whether the columns [begin, end) lie in [0, num_inputs], the last one being the 0 behind it.
+  bool columns_reach(int32_t num_inputs, int64_t begin, int64_t end) const {
+    const int16_t* column = data<int16_t>(columns);
+    int16_t smallest = 0, largest = 0;
+    for (int64_t k = begin; k < end; ++k) {
+      smallest = column[k] < smallest ? column[k] : smallest;
+      largest = column[k] > largest ? column[k] : largest;
+    }
+    return smallest >= 0 && largest <= num_inputs;
+  }
+
+  template <class T>
+  SparseStack<T> of_type(const Tensor& x, int64_t shift, const Tensor& out) const {
+    const bool is_pixels = x.scalar_type() == ScalarType::Byte;
+    return {is_pixels ? data<uint8_t>(x) : nullptr,
+            is_pixels ? nullptr : data<T>(x),
+            static_cast<int>(shift),
+            x.size(0),
+            num_layers,
+            data<int32_t>(widths),
+            data<int32_t>(starts),
+            data<T>(values),
+            data<int16_t>(columns),
+            data<T>(floor),
+            data<T>(offset),
+            static_cast<T*>(out.data_ptr())};
+  }
+
+  Tensor values, columns, starts, floor, offset, widths;
+  int64_t num_layers;
+};
+
+template <class T, class Kernel>
+void run_stack(const SparseStack<T>& a, double work, Kernel kernel) {
+  constexpr int64_t kSamples = sparse_task_samples<T>();
+  parallel((a.num_samples + kSamples - 1) / kSamples, work * static_cast<double>(a.num_samples),
+           [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
+}
+
+Tensor sparse_linf_stack(const Tensor& x_in, const Tensor& values, const Tensor& columns,
+                         const Tensor& starts, const Tensor& floor, const Tensor& offset,
+                         const Tensor& widths, int64_t shift) {
+  const Stack stack(values, columns, starts, floor, offset, widths);
+  const Tensor x = torch::stable::contiguous(x_in);
+  const int32_t* width = data<int32_t>(stack.widths);
+  const bool is_fitting =
+      x.scalar_type() == ScalarType::Byte || x.scalar_type() == stack.values.scalar_type();
+  STD_TORCH_CHECK(x.dim() == 2 && x.size(1) == width[0] && is_fitting && shift >= 0 && shift < 31,
+                  "supnorm: x does not fit the layers; call through kernels.sparse_linf_stack");
+  const Tensor out =
+      torch::stable::new_empty(x, {x.size(0), width[stack.num_layers]}, stack.values.scalar_type());
+  const double work = static_cast<double>(stack.values.numel() + x.size(1));
+  if (stack.values.scalar_type() == ScalarType::Short) {
+    run_stack(stack.of_type<int16_t>(x, shift, out), work, kernels().sparse_stack().i16);
+  } else {
+    STD_TORCH_CHECK(stack.values.scalar_type() == ScalarType::Int, "supnorm: expected int32");
+    run_stack(stack.of_type<int32_t>(x, shift, out), work, kernels().sparse_stack().i32);
+  }
+  return out;
+}
+
 }  // namespace
 }  // namespace supnorm
 
@@ -158,4 +255,5 @@ STABLE_TORCH_LIBRARY_IMPL(supnorm, CPU, library) {
   library.impl("sparse_linf_distance", TORCH_BOX(&supnorm::sparse_linf_distance));
   library.impl("sparse_linf_distance_argmax", TORCH_BOX(&supnorm::sparse_linf_distance_argmax));
   library.impl("sparse_linf_distance_bounds", TORCH_BOX(&supnorm::sparse_linf_distance_bounds));
+  library.impl("sparse_linf_stack", TORCH_BOX(&supnorm::sparse_linf_stack));
 }

@@ -13,6 +13,7 @@ void squares_backward_factors(const BackwardArgs& a, int64_t begin, int64_t end)
 void squares_backward(const BackwardArgs& a, int64_t begin, int64_t end);
 const IntegerKernels& integer_kernels();
 const AllSparseKernels& sparse_kernels();
+const SparseStackKernels& sparse_stack_kernels();
 int64_t run_arithmetic(Arithmetic kind, int64_t count);
 
 namespace {
@@ -63,6 +64,7 @@ constexpr Kernels kTable = {SUPNORM_ISA_NAME,
                             squares_backward,
                             integer_kernels,
                             sparse_kernels,
+                            sparse_stack_kernels,
                             run_arithmetic};
 
 }  // namespace

@@ -97,6 +97,7 @@ struct Kernels {
   void (*squares_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // squares_lanes
   const IntegerKernels& (*integers)();                                        // integer_linf.cpp
   const AllSparseKernels& (*sparse)();                   // sparse_linf_distance.cpp
+  const SparseStackKernels& (*sparse_stack)();           // sparse_stack.cpp
   int64_t (*run_arithmetic)(Arithmetic, int64_t count);  // returns the number of elements
 };
 

@@ -51,6 +51,36 @@ struct AllSparseKernels {
   SparseKernels<int32_t> i32;
 };
 
+// A stack of layers, y = max(floor, max over edges of |x - w|) - offset. Outputs are taken
+// kSliceRows at a time: step k of slice s has the edge k of each of its rows, values[k][row] and
+// columns[k][row], steps counted through all slices of all layers; a shorter row repeats an edge,
+// and one without edges has columns[k][row] = I and values[k][row] = 0, the input behind the last
+// one, which is 0.
+constexpr int64_t kSliceRows = 16;
+
+template <class T>
+struct SparseStack {
+  const uint8_t* pixels;  // (B, I), entering as pixel << shift; or null, and then
+  const T* x;             // (B, I)
+  int shift;
+  int64_t num_samples, num_layers;
+  const int32_t* widths;   // (layers + 1): I, then the outputs of each layer
+  const int32_t* starts;   // (slices + 1): slice s has the steps [starts[s], starts[s + 1])
+  const T* values;         // (steps, kSliceRows)
+  const int16_t* columns;  // (steps, kSliceRows)
+  const T* floor;          // (slices, kSliceRows)
+  const T* offset;         // (slices, kSliceRows)
+  T* out;                  // (B, outputs of the last layer)
+};
+
+// Tasks are groups of samples, as above.
+struct SparseStackKernels {
+  void (*i16)(const SparseStack<int16_t>&, int64_t begin, int64_t end);
+  void (*i32)(const SparseStack<int32_t>&, int64_t begin, int64_t end);
+};
+
+inline int64_t num_slices(int64_t outputs) { return (outputs + kSliceRows - 1) / kSliceRows; }
+
 inline const SparseKernels<float>& of_type(const AllSparseKernels& k, float) { return k.f32; }
 inline const SparseKernels<double>& of_type(const AllSparseKernels& k, double) { return k.f64; }
 inline const SparseKernels<int16_t>& of_type(const AllSparseKernels& k, int16_t) { return k.i16; }
