@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import torch
 
+from pipeline.errors import UserError
 from stages.certify.hunt import count_broken, draw_case, exact_claims, hunt, real_layers
 from stages.models.networks import DistanceMLP
 
@@ -31,7 +32,10 @@ def test_a_claim_of_one_half_unit_too_much_is_broken():
     num_broken = 0
     for seed in range(300):
         case = draw_case(seed)
-        claims, layers, per_pixel = exact_claims(case)
+        try:
+            claims, layers, per_pixel = exact_claims(case)
+        except UserError:  # its numbers do not fit 32 bits
+            continue
         further = [claim._replace(eps=claim.eps + Fraction(1, per_pixel)) for claim in claims]
         num_broken += count_broken(case, further, layers, per_pixel)
     assert num_broken > 30

@@ -95,6 +95,13 @@ def test_a_box_without_invalid_pixels_proves_more():
     assert prover.by_box(image(255), torch.tensor([2 * 180]), LABEL_0).item() == 0
 
 
+def test_a_box_whose_ends_touch_proves_nothing():
+    """At 30 around 70 both classes can be 100 away."""
+    prover = two_classes([0.0], [200.0])
+    assert prover.by_box(image(70), torch.tensor([58]), LABEL_0).item() == 58 + 2
+    assert prover.by_box(image(70), torch.tensor([60]), LABEL_0).item() == 0
+
+
 def test_boxes_are_cut_to_valid_pixels_and_to_whole_units():
     prover = prover_of("distance", 0, bits=2)
     lower, upper = prover.box_around(image(0, 250, 255), torch.tensor([45]))

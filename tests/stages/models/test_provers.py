@@ -69,6 +69,26 @@ def test_a_box_is_proved_wherever_the_margin_proves_the_ball(kind):
         assert (by_box >= by_margin).all()
 
 
+@pytest.mark.parametrize("kind", ["distance", "hybrid"])
+def test_no_random_point_of_a_proved_box_changes_the_answer(kind):
+    num_proved = num_left = 0
+    for seed in range(5):
+        prover = prover_for(network(kind, seed), NORMALISATION)
+        inputs = NORMALISATION.apply(images_of(seed))
+        labels = own_labels(prover, inputs)
+        for eps in (Fraction(2, 255), Fraction(8, 255), Fraction(20, 255)):
+            box = ball(inputs, eps)
+            is_proved = prover.proves_box(box, labels)
+            generator = torch.Generator().manual_seed(seed)
+            for _ in range(20):
+                corner = torch.randint(0, 2, inputs.shape, generator=generator).bool()
+                found = prover.logits(torch.where(corner, *box)).argmax(1)
+                assert (found == labels)[is_proved].all()
+            num_proved += int(is_proved.sum())
+            num_left += int((~is_proved).sum())
+    assert num_proved > 20 and num_left > 20
+
+
 def test_a_lead_within_the_slack_proves_nothing():
     built = network("distance", 0)
     with torch.no_grad():
