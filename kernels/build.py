@@ -42,7 +42,9 @@ def _environment(toolchain: compiler.Toolchain, sanitizers: str) -> list[str]:
     """Variables that make Python load the library: a sanitizer's runtime has to come first."""
     lines = [f"SUPNORM_CXXFLAGS={' '.join(toolchain.extra_flags)}", "ASAN_OPTIONS=detect_leaks=0"]
     if "address" in sanitizers.split(","):
-        lines.append(f"LD_PRELOAD={_library(toolchain, 'libasan.so')}")
+        # With the C++ library beside it, else an exception of ours finds no one to catch it.
+        names = ("libasan.so", "libstdc++.so.6")
+        lines.append(f"LD_PRELOAD={' '.join(_library(toolchain, name) for name in names)}")
     return lines
 
 
