@@ -56,8 +56,13 @@ def artifact_digest(outputs: Mapping[str, FileDigest]) -> str:
 
 
 def recorded_settings(settings: StageSettings) -> dict[str, Any]:
-    """A stage's settings as `stage.json` and the digest see them: inputs stand beside them."""
+    """A stage's settings as `stage.json` has them: inputs stand beside them."""
     return settings.model_dump(mode="json", exclude={"inputs"})
+
+
+def deciding_settings(settings: StageSettings) -> dict[str, Any]:
+    """Those of a stage's settings that its result follows from."""
+    return settings.model_dump(mode="json", exclude={"inputs", *settings.how_only})
 
 
 def code_digests(package: str, stage: Stage) -> dict[str, str]:
@@ -77,7 +82,7 @@ def work_digest(stage: Stage, code: Mapping[str, str], inputs: Mapping[str, str]
     return digest_of(
         {
             "kind": stage.kind,
-            "settings": recorded_settings(stage.settings),
+            "settings": deciding_settings(stage.settings),
             "code": dict(code),
             "inputs": dict(inputs),
         }

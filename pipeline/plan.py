@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import RECORD_NAME, StageRecord, damage, partial_dir, read_stage_record
-from pipeline.digests import code_digests, recorded_settings, work_digest
+from pipeline.digests import code_digests, deciding_settings, work_digest
 from pipeline.errors import StageError, UserError
 from pipeline.mistakes import shown
 from pipeline.spec import Spec, Stage
@@ -151,7 +151,8 @@ def _changes(
     changes = []
     if record.kind != stage.kind:
         changes.append(f"kind changed from {record.kind} to {stage.kind}")
-    changes += _setting_changes(record.settings, recorded_settings(stage.settings))
+    decided = {k: v for k, v in record.settings.items() if k not in stage.settings.how_only}
+    changes += _setting_changes(decided, deciding_settings(stage.settings))
     for package in sorted(code.keys() | record.code.keys()):
         if code.get(package) != record.code.get(package):
             changes.append(f"code of {package} changed")

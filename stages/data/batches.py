@@ -1,19 +1,29 @@
 """Batches of images: for training in random order, for evaluation each image exactly once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
 from pipeline.ranks import Ranks
-from stages.data.draws import Purpose, permutation
+from stages.data.order import Cut, cut_epoch, epoch_order, share_of_rank
 from stages.data.resident import ImageSet
 
 ALONE = Ranks()
 """One rank that does all."""
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """What decides which images a step sees."""
+
+    batch_size: int
+    """Most images of a step, over all ranks."""
+    seed: int
+    window: int
+    """Images that are mixed at a time."""
 
 
 @dataclass(frozen=True)
@@ -41,61 +51,47 @@ class TrainBatches(Protocol):
     """A rank's share of the training batches; resident or streaming."""
 
     @property
-    def num_images(self) -> int:
-        """Images of the split."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches that every rank gets in every epoch."""
+    def cut(self) -> Cut:
+        """Number and sizes of an epoch's global batches, the same in every epoch."""
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This rank's share of each global batch of an epoch, from `start_step` on."""
 
 
 class ResidentBatches:
-    """Training batches cut from a split in memory.
-
-    The order is a permutation of the whole split that depends on (seed, epoch) alone, so the
-    global batches are the same for any number of ranks, and an epoch can be entered at any step.
-    The images of an epoch's last, incomplete global batch are left out; others in every epoch.
-    """
+    """Training batches cut from a split in memory, in the order of `stages.data.order`."""
 
     def __init__(
-        self, image_set: ImageSet, global_batch: int, seed: int, ranks: Ranks = ALONE
+        self,
+        image_set: ImageSet,
+        block_sizes: Sequence[int],
+        settings: BatchSettings,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """Cut `global_batch` images a step, `global_batch / world_size` of them for this rank.
+        """Share `settings.batch_size` images a step with the other ranks.
+
+        Args:
+            image_set: the split.
+            block_sizes: of its shards (`Split.block_sizes`); the order of a large split depends on
+                them.
+            settings: batch size, seed and window.
+            ranks: this process among the others.
 
         Raises:
-            UserError: the ranks cannot share a batch equally, or there is not one whole batch.
+            UserError: the ranks cannot share a batch, or there is not one whole batch.
         """
-        self._local_batch = local_batch_size(global_batch, ranks)
-        if global_batch > len(image_set):
-            raise UserError(
-                f"batch_size is {global_batch:,}, but the {image_set.split} split has only "
-                f"{len(image_set):,} images; choose a smaller batch_size"
-            )
-        self._image_set, self._global_batch, self._seed = image_set, global_batch, seed
-        self._ranks = ranks
-
-    @property
-    def num_images(self) -> int:
-        """Images of the split."""
-        return len(self._image_set)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole global batches of the split."""
-        return self.num_images // self._global_batch
+        self.cut = cut_epoch(len(image_set), settings.batch_size, ranks)
+        self._image_set, self._block_sizes = image_set, block_sizes
+        self._settings, self._ranks = settings, ranks
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This rank's share of each global batch of an epoch, on the image set's device."""
-        data = self._image_set
-        order = torch.from_numpy(permutation(len(data), Purpose.EPOCH_ORDER, self._seed, epoch))
-        order = order.to(data.device)
-        for step in range(start_step, self.steps_per_epoch):
-            start = step * self._global_batch + self._ranks.rank * self._local_batch
-            indices = order[start : start + self._local_batch]
-            yield _rows(data, indices)
+        data, settings = self._image_set, self._settings
+        order = epoch_order(self._block_sizes, settings.seed, epoch, settings.window)
+        for step in range(start_step, self.cut.steps):
+            start, end = self.cut.start(step), self.cut.start(step + 1)
+            mine = order[share_of_rank(end, self._ranks, start)]
+            yield _rows(data, torch.from_numpy(mine).to(data.device))
 
 
 def in_order(image_set: ImageSet, batch_size: int, ranks: Ranks = ALONE) -> Iterator[Batch]:
@@ -107,20 +103,6 @@ def in_order(image_set: ImageSet, batch_size: int, ranks: Ranks = ALONE) -> Iter
     indices = torch.arange(len(image_set), device=image_set.device)[ranks.rank :: ranks.world_size]
     for start in range(0, len(indices), batch_size):
         yield _rows(image_set, indices[start : start + batch_size])
-
-
-def local_batch_size(global_batch: int, ranks: Ranks) -> int:
-    """Images of a global batch that each rank gets.
-
-    Raises:
-        UserError: the ranks cannot share it equally.
-    """
-    if global_batch % ranks.world_size:
-        raise UserError(
-            f"batch_size {global_batch} cannot be shared equally by {ranks.world_size} ranks; "
-            f"choose a multiple of {ranks.world_size}"
-        )
-    return global_batch // ranks.world_size
 
 
 def _rows(image_set: ImageSet, indices: Tensor) -> Batch:

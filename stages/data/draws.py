@@ -27,7 +27,7 @@ class Purpose(IntEnum):
     SPLIT = 1
     EPOCH_ORDER = 2
     AUGMENT = 3
-    SHARD_ORDER = 4
+    BLOCK_ORDER = 4
     POOL_ORDER = 5
     ATTACK = 6
     SQUARES = 7

@@ -46,6 +46,8 @@ class HistoryLine(Settings):
     validation_certified_accuracy: float
     """Certified by margin in float32, rounding subtracted."""
 
+    data_wait_share: float
+    """Part of the training time that the first rank waited for images."""
     images_per_s: float
     """Training images a second since the last validation, all ranks, validation left out."""
     seconds: float

@@ -58,6 +58,14 @@ class Split(_Frozen):
             raise ValueError(f"the shards do not add up to {self.num_images} images")
         return self
 
+    def block_sizes(self) -> tuple[int, ...]:
+        """Images of each block, in order; a shard of single pictures counts as one block."""
+        return tuple(
+            size
+            for shard in self.shards
+            for size in [block.num_images for block in shard.blocks] or [shard.num_images]
+        )
+
     def first_indices(self) -> tuple[int, ...]:
         """For each shard the index in the split of its first image."""
         firsts, total = [], 0

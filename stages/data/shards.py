@@ -7,6 +7,7 @@ microseconds whatever it holds, so blocks of 256 are read some hundred times fas
 
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from PIL import Image
 
 from pipeline.errors import StageError
 from stages.data.manifest import Block, Shard
+
+AGAIN = "run the shard stage again with --force"
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -74,24 +77,30 @@ def read_shard(data_dir: Path, shard: Shard) -> bytearray:
         StageError: the file is missing, unreadable, or not the bytes that the manifest promises.
     """
     path = data_dir / shard.name
-    again = "run the shard stage again with --force"
     try:
         content = bytearray(path.stat().st_size)
         with path.open("rb", buffering=0) as file:
             num_read = _read_into(file, content)
     except OSError as error:
-        raise StageError(f"shard {path} cannot be read ({error.strerror}); {again}") from error
-    if num_read != shard.num_bytes or len(content) != shard.num_bytes:
-        raise StageError(
-            f"shard {path} is damaged: it has {num_read:,} bytes, the manifest says "
-            f"{shard.num_bytes:,}; {again}"
-        )
-    if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise StageError(
-            f"shard {path} is damaged: its sha256 is not the manifest's ({shard.sha256[:12]}...); "
-            f"{again}"
-        )
+        raise StageError(f"shard {path} cannot be read ({error.strerror}); {AGAIN}") from error
+    _refuse_damage(path, shard, num_read, hashlib.sha256(content).hexdigest())
     return content
+
+
+def verify_shard(data_dir: Path, shard: Shard) -> None:
+    """Verify the checksum of a shard without keeping it in memory.
+
+    Raises:
+        StageError: as `read_shard`.
+    """
+    path = data_dir / shard.name
+    try:
+        with path.open("rb") as file:
+            num_bytes = os.fstat(file.fileno()).st_size
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StageError(f"shard {path} cannot be read ({error.strerror}); {AGAIN}") from error
+    _refuse_damage(path, shard, num_bytes, sha256)
 
 
 def read_samples(
@@ -108,6 +117,19 @@ def read_samples(
         images = np.frombuffer(content, np.uint8, count, block.images_offset)
         labels = np.frombuffer(content, "<i8", block.num_images, block.labels_offset)
         yield Sample(block.key, images.reshape(block.num_images, *image_shape), labels)
+
+
+def _refuse_damage(path: Path, shard: Shard, num_bytes: int, sha256: str) -> None:
+    if num_bytes != shard.num_bytes:
+        raise StageError(
+            f"shard {path} is damaged: it has {num_bytes:,} bytes, the manifest says "
+            f"{shard.num_bytes:,}; {AGAIN}"
+        )
+    if sha256 != shard.sha256:
+        raise StageError(
+            f"shard {path} is damaged: its sha256 is not the manifest's ({shard.sha256[:12]}...); "
+            f"{AGAIN}"
+        )
 
 
 def _read_pictures(

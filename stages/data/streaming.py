@@ -1,233 +1,241 @@
 """Training batches read from shards as they are needed, for data larger than memory.
 
-Every epoch the shards are put in a new order by (seed, epoch) and dealt out whole, equally many to
-each worker of each rank. A worker verifies a shard's checksum before webdataset sees a byte of it
-(webdataset itself passes damaged tar files silently), mixes a pool of images, and cuts batches.
+The order is that of `stages.data.order`, so a network trained on a stream is the one trained from
+memory. A rank reads its lanes' images in ranges of blocks, which the manifest's offsets find, one
+window ahead of the batches that are cut from the window before: its memory is two windows' share.
+Reading a range beats mapping the file: a shard that is cut short while a run reads it gives a
+message, not SIGBUS. An epoch can be entered at any step for the price of one window.
 
-Every rank makes the same number of steps, computed from the manifest alone. What does not fit is
-left out, and is other images in every epoch: shards beyond a multiple of ranks * workers, and each
-worker's last, incomplete batch. Many equal shards keep that small.
-
-The order depends on the number of ranks and workers too; `ResidentBatches` does not have that flaw.
+Shards are verified once, by their sha256, before the first batch; the ranks divide them up.
 """
 
-import io
-from collections.abc import Generator, Iterable, Iterator
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import webdataset as wds
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from webdataset.filters import pipelinefilter
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from pipeline.errors import StageError, UserError
 from pipeline.ranks import Ranks
-from stages.data.batches import ALONE, Batch, local_batch_size
-from stages.data.draws import Purpose, draw, permutation
-from stages.data.manifest import Manifest, Shard, image_index
-from stages.data.shards import Sample, read_shard
+from stages.data.batches import ALONE, Batch, BatchSettings
+from stages.data.manifest import Block, Manifest, Split
+from stages.data.order import LANES, Indices, cut_epoch, epoch_order, lane_window, share_of_rank
+from stages.data.shards import verify_shard
 
-POOL_IMAGES = 4096
-"""Images that a worker mixes at a time; the shards are shuffled as a whole already."""
+BATCHES_AHEAD = 4
+"""Batches cut and waiting; a step takes longer than a cut, so this hides a slow one."""
 
 
 class StreamingBatches:
-    """Training batches read through webdataset by this rank's workers."""
+    """Training batches read by this rank's threads."""
 
     def __init__(
         self,
         data_dir: Path,
         manifest: Manifest,
         split: str,
-        global_batch: int,
-        seed: int,
+        settings: BatchSettings,
         ranks: Ranks = ALONE,
-        num_workers: int = 0,
+        num_threads: int = 2,
     ) -> None:
-        """Deal the shards of a split out to `num_workers` processes a rank (0: this process reads).
+        """Verify this rank's part of the shards and open all of them.
 
         Raises:
-            UserError: too few shards or images for that many ranks and workers, or the ranks cannot
-                share a batch equally.
-            StageError: there is no such split.
+            UserError: the ranks cannot share a batch, or the shards hold single pictures.
+            StageError: there is no such split, or a shard is missing or damaged.
         """
-        self._data_dir, self._manifest, self._ranks = data_dir, manifest, ranks
-        self._split, self._seed, self._num_workers = manifest.split(split), seed, num_workers
-        self._local_batch = local_batch_size(global_batch, ranks)
-        self._readers = max(1, num_workers)
-        self._shards_per_reader = self._count_shards_per_reader(split)
-        self._steps_per_reader = self._count_steps_per_reader(split, global_batch)
-
-    @property
-    def num_images(self) -> int:
-        """Images of the split."""
-        return self._split.num_images
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches that every rank gets in every epoch, whichever shards it is dealt."""
-        return self._readers * self._steps_per_reader
+        entry = manifest.split(split)
+        if any(not shard.blocks for shard in entry.shards):
+            raise UserError(
+                f"the {split} shards hold single pictures, which cannot be streamed in random "
+                "order; set images_per_block of the shard stage to 256, or loader: resident"
+            )
+        self.cut = cut_epoch(entry.num_images, settings.batch_size, ranks)
+        self._settings, self._ranks = settings, ranks
+        self._block_sizes = entry.block_sizes()
+        self._num_threads = max(1, num_threads)
+        with ThreadPoolExecutor(self._num_threads) as pool:
+            own = entry.shards[ranks.rank :: ranks.world_size]
+            list(pool.map(lambda shard: verify_shard(data_dir, shard), own))
+        self._blocks = _Blocks(data_dir, manifest, entry)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This rank's share of each global batch of an epoch, in memory of the CPU.
 
         Raises:
-            StageError: a shard is missing or damaged.
+            StageError: a shard cannot be read any more.
         """
-        whole_rounds, rest = divmod(start_step, self._readers)
-        stream = _Stream(
-            data_dir=self._data_dir,
-            shards=self._dealt_shards(epoch),
-            channels=self._manifest.image_shape[2],
-            batch_size=self._local_batch,
-            num_skipped=whole_rounds,
-            num_steps=self._steps_per_reader,
-            seed=self._seed,
-            epoch=epoch,
-        )
-        loader = DataLoader(
-            _StreamDataset(stream),
-            batch_size=None,
-            num_workers=self._num_workers,
-            collate_fn=_as_it_is,
-        )
-        for number, batch in enumerate(loader):
-            if isinstance(batch, StageError):
-                raise batch
-            if number >= rest:
+        ready: queue.Queue[Batch | StageError | None] = queue.Queue(BATCHES_AHEAD)
+        is_left = threading.Event()
+        arguments = (epoch, start_step, ready, is_left)
+        threading.Thread(target=self._fill, args=arguments, daemon=True).start()
+        try:
+            while (batch := ready.get()) is not None:
+                if isinstance(batch, StageError):
+                    raise batch
                 yield batch
+        finally:
+            is_left.set()
 
-    def _dealt_shards(self, epoch: int) -> tuple[tuple[Shard, ...], ...]:
-        """The shards of each of this rank's readers in this epoch."""
-        order = permutation(len(self._split.shards), Purpose.SHARD_ORDER, self._seed, epoch)
-        num_readers = self._ranks.world_size * self._readers
-        first = self._ranks.rank * self._readers
-        return tuple(
-            tuple(
-                self._split.shards[i] for i in order[reader::num_readers][: self._shards_per_reader]
-            )
-            for reader in range(first, first + self._readers)
-        )
+    def _fill(
+        self,
+        epoch: int,
+        start_step: int,
+        ready: "queue.Queue[Batch | StageError | None]",
+        is_left: threading.Event,
+    ) -> None:
+        """Put every batch, then None; give up once the reader has left."""
 
-    def _count_shards_per_reader(self, split: str) -> int:
-        num_readers = self._ranks.world_size * self._readers
-        num_shards = len(self._split.shards)
-        if num_shards < num_readers:
-            pixels = self.num_images * int(np.prod(self._manifest.image_shape))
-            raise UserError(
-                f"streaming on {self._ranks.world_size} ranks with {self._readers} readers each "
-                f"needs {num_readers} shards, the {split} split has {num_shards}; set shard_bytes "
-                f"of the shard stage to at most {pixels // (2 * num_readers):,}, use fewer "
-                "workers, or the resident loader"
-            )
-        return num_shards // num_readers
+        def put(item: Batch | StageError | None) -> None:
+            is_put = False
+            while not (is_put or is_left.is_set()):
+                with suppress(queue.Full):
+                    ready.put(item, timeout=0.2)
+                    is_put = True
 
-    def _count_steps_per_reader(self, split: str, global_batch: int) -> int:
-        # Counted on the smallest shards, so that no deal of any epoch can give a reader less.
-        sizes = sorted(shard.num_images for shard in self._split.shards)
-        steps = sum(sizes[: self._shards_per_reader]) // self._local_batch
-        if not steps:
-            raise UserError(
-                f"a reader's share of the {split} split is less than its {self._local_batch} "
-                f"images of a batch of {global_batch}; use a smaller batch_size or fewer workers"
-            )
-        return steps
+        try:
+            for batch in self._batches(epoch, start_step):
+                put(batch)
+                if is_left.is_set():
+                    return
+            put(None)
+        except StageError as error:
+            put(error)
 
-
-@dataclass(frozen=True)
-class _Stream:
-    """What the readers of one rank do in one epoch."""
-
-    data_dir: Path
-    shards: tuple[tuple[Shard, ...], ...]
-    """For each reader."""
-    channels: int
-    batch_size: int
-    num_skipped: int
-    """Batches that each reader passes over at the start."""
-    num_steps: int
-    """Batches of each reader, those passed over included."""
-    seed: int
-    epoch: int
-
-    def batches(self, reader: int) -> Iterator[Batch]:
-        """The batches of one reader."""
-        samples = _read_samples(self.data_dir, self.shards[reader], self.channels)
-        return islice(self._mixed_batches(samples), self.num_skipped, self.num_steps)
-
-    def _mixed_batches(self, samples: Iterator[Sample]) -> Iterator[Batch]:
-        """Whole batches cut from pools of mixed images; what a pool leaves joins the next one."""
+    def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
+        """Cut batches from one window after another; a batch may lie across two."""
+        settings, cut = self._settings, self.cut
+        if start_step >= cut.steps:
+            return
+        order = epoch_order(self._block_sizes, settings.seed, epoch, settings.window)
+        step = start_step
         parts: list[_Images] = []
-        for sample in samples:
-            first = image_index(sample.key)
-            indices = np.arange(first, first + len(sample.labels), dtype=np.int64)
-            parts.append((indices, sample.images, sample.labels))
-            if sum(len(labels) for _, _, labels in parts) >= max(POOL_IMAGES, self.batch_size):
-                rest = yield from self._cut(parts)
-                parts = [rest]
-        if parts:
-            yield from self._cut(parts)
+        for positions, images in self._windows(order, cut.start(start_step)):
+            taken = 0
+            while step < cut.steps:
+                end = int(np.searchsorted(positions, cut.start(step + 1)))
+                if end > taken:
+                    parts.append(images.take(taken, end))
+                if cut.start(step + 1) > images.end:
+                    break
+                yield _batch(parts)
+                step, parts, taken = step + 1, [], end
 
-    def _cut(self, parts: "list[_Images]") -> Generator[Batch, None, "_Images"]:
-        """Mix a pool and cut whole batches; returns what is left."""
-        indices, images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        order = np.argsort(draw(indices, Purpose.POOL_ORDER, self.seed, self.epoch))
-        num_whole = len(order) - len(order) % self.batch_size
-        for some in order[:num_whole].reshape(-1, self.batch_size):
-            yield Batch(
-                torch.from_numpy(indices[some]),
-                torch.from_numpy(images[some]).permute(0, 3, 1, 2).contiguous(),
-                torch.from_numpy(labels[some]),
-            )
-        rest = order[num_whole:]
-        return indices[rest], images[rest], labels[rest]
+    def _windows(self, order: Indices, start: int) -> Iterator[tuple[Indices, "_Window"]]:
+        """This rank's positions and images of each window from `start` on, one read ahead."""
+        is_whole = len(order) <= self._settings.window
+        length = len(order) if is_whole else lane_window(self._settings.window) * LANES
+        ends = range(start // length * length + length, len(order) + length, length)
+        with ThreadPoolExecutor(self._num_threads) as readers, ThreadPoolExecutor(1) as ahead:
+
+            def load(end: int) -> tuple[Indices, _Window]:
+                first, end = max(start, end - length), min(end, len(order))
+                positions = share_of_rank(end, self._ranks, first)
+                return positions, self._blocks.read(order[positions], end, readers)
+
+            coming: Future[tuple[Indices, _Window]] = ahead.submit(load, ends[0])
+            for end in ends:
+                window = coming.result()
+                if end < len(order):
+                    coming = ahead.submit(load, end + length)
+                yield window
 
 
-_Images = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]
+_Images = tuple[Indices, NDArray[np.uint8], NDArray[np.int64]]
 """Indices (n,), images (n, H, W, C), labels (n,)."""
 
 
-class _StreamDataset(IterableDataset[Batch | StageError]):
-    def __init__(self, stream: _Stream) -> None:
-        self._stream = stream
+@dataclass(frozen=True)
+class _Window:
+    """The images at some positions of an epoch."""
 
-    def __iter__(self) -> Iterator[Batch | StageError]:
-        worker = get_worker_info()
-        try:
-            yield from self._stream.batches(worker.id if worker else 0)
-        except StageError as error:  # as an item: raised here, a worker's traceback would join it
-            yield error
+    indices: Indices
+    """In the order of the positions."""
+    rows: Indices
+    """For each index the row of `images`."""
+    images: NDArray[np.uint8]
+    """(n, H, W, C)"""
+    labels: NDArray[np.int64]
+    end: int
+    """Position after the window's last one."""
 
-
-def _read_samples(data_dir: Path, shards: Iterable[Shard], channels: int) -> Iterator[Sample]:
-    """The samples of some shards, through webdataset."""
-    fields = ("images.npy", "labels.npy", "png", "cls")
-    samples = wds.DataPipeline(
-        lambda: _verified_files(data_dir, shards),
-        pipelinefilter(tar_file_expander)(),
-        pipelinefilter(group_by_keys)(),
-        wds.decode("l8" if channels == 1 else "rgb8", only=fields),
-    )
-    for sample in samples:
-        if "png" in sample:
-            height, width = sample["png"].shape[:2]
-            images = sample["png"].reshape(1, height, width, channels)
-            yield Sample(sample["__key__"], images, np.array([sample["cls"]], np.int64))
-        else:
-            yield Sample(sample["__key__"], sample["images.npy"], sample["labels.npy"])
+    def take(self, start: int, end: int) -> _Images:
+        rows = self.rows[start:end]
+        return self.indices[start:end], self.images[rows], self.labels[rows]
 
 
-def _verified_files(data_dir: Path, shards: Iterable[Shard]) -> Iterator[dict[str, Any]]:
-    """Whole verified shards, in the form in which webdataset hands on opened files."""
-    for shard in shards:
-        yield {"url": shard.name, "stream": io.BytesIO(read_shard(data_dir, shard))}
+class _Blocks:
+    """The blocks of a split, found by image index; their files stay open."""
+
+    def __init__(self, data_dir: Path, manifest: Manifest, split: Split) -> None:
+        self._shape = manifest.image_shape
+        self._image_bytes = int(np.prod(manifest.image_shape))
+        self._blocks: list[tuple[Block, Path, int]] = []
+        for shard in split.shards:
+            path = data_dir / shard.name
+            descriptor = _open(path)
+            self._blocks += [(block, path, descriptor) for block in shard.blocks]
+        sizes = np.array(split.block_sizes())
+        self._firsts = np.cumsum(sizes) - sizes
+
+    def read(self, indices: Indices, end: int, readers: ThreadPoolExecutor) -> _Window:
+        """Read images: of each block the range that holds those asked for."""
+        wanted = np.sort(indices)
+        numbers = np.searchsorted(self._firsts, wanted, side="right") - 1
+        edges = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1))
+        images = np.empty((len(wanted), *self._shape), np.uint8)
+        labels = np.empty(len(wanted), np.int64)
+
+        def read_block(start: int, stop: int) -> None:
+            number = numbers[start]
+            rows = wanted[start:stop] - self._firsts[number]
+            images[start:stop], labels[start:stop] = self._read_rows(int(number), rows)
+
+        list(readers.map(read_block, edges[:-1], edges[1:]))
+        return _Window(indices, np.searchsorted(wanted, indices), images, labels, end)
+
+    def _read_rows(self, number: int, rows: Indices) -> tuple[NDArray[np.uint8], Indices]:
+        block, path, descriptor = self._blocks[number]
+        first, num = int(rows[0]), int(rows[-1] - rows[0]) + 1
+        pixels = _pread(
+            path,
+            descriptor,
+            num * self._image_bytes,
+            block.images_offset + first * self._image_bytes,
+        )
+        labels = _pread(path, descriptor, num * 8, block.labels_offset + first * 8)
+        images = np.frombuffer(pixels, np.uint8).reshape(num, *self._shape)
+        return images[rows - first], np.frombuffer(labels, "<i8")[rows - first]
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _batch(parts: list[_Images]) -> Batch:
+    arrays = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    indices, images, labels = (torch.from_numpy(array) for array in arrays)
+    return Batch(indices, images.permute(0, 3, 1, 2).contiguous(), labels)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise StageError(f"shard {path} cannot be read ({error.strerror})") from None
+
+
+def _pread(path: Path, descriptor: int, num_bytes: int, offset: int) -> bytes:
+    try:
+        content = os.pread(descriptor, num_bytes, offset)
+    except OSError as error:
+        raise StageError(f"shard {path} cannot be read ({error.strerror})") from None
+    if len(content) != num_bytes:
+        raise StageError(
+            f"shard {path} has lost its end while the run was reading it; run the shard stage "
+            "again with --force, then this command again: it goes on from the last checkpoint"
+        )
+    return content

@@ -1,7 +1,7 @@
 """Settings of the train stage, free of torch."""
 
 from fractions import Fraction
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -118,6 +118,27 @@ class OptimiserSettings(SettingsGroup):
     decay: float = Field(0.0, ge=0)
     """lambda of the l_p weight decay; more regularises, 0 turns it off."""
 
+    gradient_communication: Literal["float32", "bfloat16"] = "float32"
+    """How gradients travel between ranks; bfloat16 halves the bytes, and rounds to 8 bits."""
+
+
+class SpreadSettings(SettingsGroup):
+    """How training is spread over the ranks: memory and speed, not the network."""
+
+    zero_stage: int = Field(0, ge=0, le=3)
+    """What the ranks share out instead of each holding it: 1 Adam's moments, 2 gradients too, 3
+    weights too. Each saves memory and costs time."""
+
+    overlap: bool = False
+    """Reduce gradients while the backward pass still runs (ZeRO 1 to 3, on GPUs)."""
+
+    bucket_elements: int = Field(25_000_000, ge=1)
+    """Numbers sent at a time; larger wastes less time on starts, and takes 4 bytes each."""
+
+    timeout_s: float = Field(60.0, gt=0)
+    """How long a rank may keep the others waiting before they take it for lost. Above the longest
+    pause of a rank alone: writing a checkpoint."""
+
 
 class ScheduleSettings(SettingsGroup):
     """When p rises. Epochs may be fractions; everything changes per step, not per epoch."""
@@ -185,6 +206,8 @@ class CheckpointSettings(SettingsGroup):
 class Settings(StageSettings):
     """Train a network on the `train` split; the same seed and batch give the same network."""
 
+    how_only: ClassVar[tuple[str, ...]] = ("spread", "loader", "num_threads", "checkpoint")
+
     inputs: Inputs
 
     network: NetworkSettings
@@ -204,16 +227,24 @@ class Settings(StageSettings):
 
     optimiser: OptimiserSettings = OptimiserSettings()
 
+    spread: SpreadSettings = SpreadSettings()
+
     augment: AugmentSettings = AugmentSettings()
 
     batch_size: int = Field(512, ge=1)
-    """Images a step over all ranks together: Centering sees them as one batch."""
+    """Most images a step over all ranks together: Centering sees them as one batch. An epoch is cut
+    into the fewest batches that hold no more, equal to one image, so that none is left out."""
 
     loader: Literal["resident", "streaming"] = "resident"
-    """`resident` holds all images in memory; `streaming` is for data larger than that."""
+    """`resident` holds all images in memory; `streaming` is for data larger than that. The network
+    is the same."""
 
-    num_workers: int = Field(2, ge=0)
-    """Processes a rank that read shards for the streaming loader."""
+    shuffle_window: int = Field(65_536, ge=1)
+    """Images mixed at a time, over all ranks; a split that is no larger is permuted as a whole. The
+    streaming loader holds two windows in memory, each rank its part of them."""
+
+    num_threads: int = Field(2, ge=1)
+    """Threads a rank that read shards for the streaming loader."""
 
     seed: int = Field(0, ge=0)
     """Decides initial weights, order of images and augmentation."""

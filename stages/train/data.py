@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.ranks import Ranks
-from stages.data.batches import Batch, ResidentBatches, TrainBatches, in_order
+from stages.data.batches import Batch, BatchSettings, ResidentBatches, TrainBatches, in_order
 from stages.data.manifest import Manifest, read_manifest
 from stages.data.resident import ImageSet, load_split
 from stages.data.shards import read_samples, read_shard
@@ -50,6 +50,11 @@ def open_data(
     return opened(data_dir, manifest, settings, ranks, device)
 
 
+def batch_settings(settings: Settings) -> BatchSettings:
+    """The settings that decide which images a step sees."""
+    return BatchSettings(settings.batch_size, settings.seed, settings.shuffle_window)
+
+
 def _resident(
     data_dir: Path, manifest: Manifest, settings: Settings, ranks: Ranks, device: torch.device
 ) -> TrainingData:
@@ -64,7 +69,9 @@ def _resident(
     return TrainingData(
         manifest,
         Normalisation(manifest.mean, manifest.std),
-        ResidentBatches(train, settings.batch_size, settings.seed, ranks),
+        ResidentBatches(
+            train, manifest.split("train").block_sizes(), batch_settings(settings), ranks
+        ),
         some_in_order=source(some),
         all_in_order=source(train),
         validation=source(validation),
@@ -82,13 +89,7 @@ def _streaming(
         )
 
     batches = StreamingBatches(
-        data_dir,
-        manifest,
-        "train",
-        settings.batch_size,
-        settings.seed,
-        ranks,
-        settings.num_workers,
+        data_dir, manifest, "train", batch_settings(settings), ranks, settings.num_threads
     )
     return TrainingData(
         manifest,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.nn import DistanceLinear
+from stages.train.held import Held
 
 LOG_FLOOR = -60.0
 """Logarithm of the smallest u^(p-2) that is told apart; the largest is 0."""
@@ -19,7 +20,7 @@ def lp_decay_(weight: Tensor, p: float, amount: float) -> None:
     equals. A row of zeros stays.
 
     Args:
-        weight: (O, I).
+        weight: (O, I); of any shape at p = 2.
         p: from 2 to 1000, or math.inf.
         amount: learning rate times lambda.
     """
@@ -42,19 +43,19 @@ def lp_decay_(weight: Tensor, p: float, amount: float) -> None:
 
 
 @torch.no_grad()
-def decay_(module: nn.Module, p: float, amount: float) -> None:
+def decay_(module: nn.Module, p: float, amount: float, held: Held) -> None:
     """Decay all parameters of a network: distance layers at `p`, everything else at p = 2.
 
     Args:
         module: the network.
         p: norm of the distance layers at this step.
         amount: learning rate times lambda; 0 does nothing.
+        held: gives whole rows, which a ZeRO stage may have spread over the ranks.
     """
     if amount == 0:
         return
     for part in module.modules():
         for parameter in part.parameters(recurse=False):
-            if isinstance(part, DistanceLinear):
-                lp_decay_(parameter, p, amount)
-            else:
-                parameter.mul_(1 - amount)
+            weight = held.weight(parameter)
+            lp_decay_(weight, p if isinstance(part, DistanceLinear) else 2.0, amount)
+            held.set_weight(parameter, weight)

@@ -3,7 +3,9 @@
 Nothing else imports DeepSpeed. Here it needs no compiler, no MPI and no free port for a lone rank.
 """
 
+import copy
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,14 +14,17 @@ from torch import Tensor
 
 from pipeline.errors import StageError
 from pipeline.ranks import Ranks
-from stages.data.batches import local_batch_size
 from stages.data.processes import join_ranks
-from stages.train.config import OptimiserSettings
+from stages.models.networks import DistanceNetwork
+from stages.train.config import OptimiserSettings, SpreadSettings
 from stages.train.decay import decay_
-from stages.train.losses import Objective, Outcome
+from stages.train.held import MOMENTS, Held, ScatteredTensors, SlicedTensors, WholeTensors
+from stages.train.losses import SMALLEST_SCALE, Objective, Outcome
 from stages.train.schedules import Moment
+from stages.train.shifts import leave_shifts_alone
 
-ADAM_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+OBJECTIVE = "objective."
+"""Begins the names of weights and running means in a state."""
 
 
 class Engine:
@@ -28,23 +33,29 @@ class Engine:
     Args:
         objective: float32, the same weights on every rank.
         settings: of the optimiser.
-        global_batch: images a step over all ranks together.
+        spread: over the ranks.
         ranks: this process among the others; `join_ranks` comes first.
-
-    Raises:
-        UserError: the ranks cannot share a global batch equally.
     """
 
     def __init__(
-        self, objective: Objective, settings: OptimiserSettings, global_batch: int, ranks: Ranks
+        self,
+        objective: Objective,
+        settings: OptimiserSettings,
+        spread: SpreadSettings,
+        ranks: Ranks,
     ) -> None:
         self._decay = settings.decay
         self.device = join_ranks(ranks)
         self.objective = objective.to(self.device)
+        self._plain = copy.deepcopy(objective.network) if spread.zero_stage == 3 else None
         self._optimiser = _adam(self.objective, settings)
-        self._engine = _start_deepspeed(self.objective, self._optimiser, global_batch, ranks)
+        leave_shifts_alone(objective.network)
+        self._engine, self._held = _start_deepspeed(
+            self.objective, self._optimiser, settings, spread, ranks
+        )
+        self._begin_moments()
 
-    def step(self, images: Tensor, labels: Tensor, moment: Moment) -> Outcome:
+    def step(self, images: Tensor, labels: Tensor, moment: Moment, mean_count: float) -> Outcome:
         """Forward, backward, all-reduce, decay, Adam.
 
         The gradient is the mean over the global batch; the decay is decoupled, taken from the
@@ -54,32 +65,36 @@ class Engine:
             images: this rank's share, normalised (B, C, H, W).
             labels: int64 (B,).
             moment: p, radius, learning rates, ... of this step.
+            mean_count: images of the global batch divided by the ranks; where it is not B, the
+                ranks' shares are not equal.
 
         Returns:
             Loss and number right of this rank's share.
         """
         self._set_learning_rates(moment)
-        outcome: Outcome = self._engine(images, labels, moment)
+        outcome: Outcome = self._engine(images, labels, moment, mean_count)
         self._engine.backward(outcome.loss)
-        decay_(self.objective.network, moment.p, moment.learning_rate * self._decay)
+        amount = moment.learning_rate * self._decay
+        decay_(self.objective.network, moment.p, amount, self._held)
         self._engine.step()
-        self.objective.keep_scale_positive()
+        self._keep_scale_positive()
         return Outcome(outcome.loss.detach(), outcome.num_correct)
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that training goes on from: weights, running means, scale, Adam's moments.
 
-        They are not copies; write them before the next step.
+        Whole tensors, whatever the number of ranks and the ZeRO stage; every rank must ask. Some
+        are not copies: write them before the next step.
         """
         return dict(self._named_tensors())
 
+    @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Set every tensor of `state` again.
 
         Raises:
             StageError: names or shapes do not fit this objective.
         """
-        self._begin_moments()
         own = self.state()
         fits = own.keys() == state.keys() and all(own[k].shape == state[k].shape for k in own)
         if not fits:
@@ -87,26 +102,59 @@ class Engine:
                 "the checkpoint holds another network's tensors; remove the stage's working folder "
                 "to start afresh"
             )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(state[name])
+        state = {name: tensor.to(self.device) for name, tensor in state.items()}
+        for name, buffer in self.objective.named_buffers():
+            buffer.copy_(state[f"{OBJECTIVE}{name}"])
+        for name, parameter in self.objective.named_parameters():
+            self._held.set_weight(parameter, state[f"{OBJECTIVE}{name}"])
+            for moment in MOMENTS:
+                self._held.set_moment(parameter, moment, state[f"adam.{moment}.{name}"])
+        for adam in self._optimiser.state.values():
+            adam["step"].copy_(state["adam.step"])
+
+    def whole_network(self, state: dict[str, Tensor]) -> DistanceNetwork:
+        """The network with whole tensors, to evaluate it or to hand it on.
+
+        Args:
+            state: as `state` gave it after the newest step.
+        """
+        if self._plain is None:
+            return self.objective.network
+        start = f"{OBJECTIVE}network."
+        own = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
+        self._plain.load_state_dict(own)
+        return self._plain
+
+    @torch.no_grad()
+    def _keep_scale_positive(self) -> None:
+        """Lift the logit scale to its floor where a step took it below."""
+        scale = self.objective.logit_scale
+        if scale is not None:
+            self._held.set_weight(scale, self._held.weight(scale).clamp(min=SMALLEST_SCALE))
 
     def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in self.objective.state_dict().items():
-            yield f"objective.{name}", tensor
+        for name, buffer in self.objective.named_buffers():
+            yield f"{OBJECTIVE}{name}", buffer
         for name, parameter in self.objective.named_parameters():
-            for moment in ADAM_MOMENTS:
-                yield f"adam.{moment}.{name}", self._optimiser.state[parameter][moment]
+            yield f"{OBJECTIVE}{name}", self._held.weight(parameter)
+            for moment in MOMENTS:
+                yield f"adam.{moment}.{name}", self._held.moment(parameter, moment)
+        yield "adam.step", next(iter(self._optimiser.state.values()))["step"]
 
     def _begin_moments(self) -> None:
-        """Adam makes its moments at its first step; a restored run needs them before."""
+        """Adam makes its moments at its first step; a restored run needs them before.
+
+        So does DeepSpeed's ZeRO 1 and 2: it looks for all groups' moments after the first group's
+        first step, and never finds those of the second.
+        """
         for group in self._optimiser.param_groups:
-            for parameter in group["params"]:
-                self._optimiser.state[parameter] = {
-                    "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                    "exp_avg": torch.zeros_like(parameter),
-                    "exp_avg_sq": torch.zeros_like(parameter),
+            for tensor in group["params"]:
+                self._optimiser.state[tensor] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=tensor.device),
+                    **{moment: torch.zeros_like(tensor) for moment in MOMENTS},
                 }
+        if isinstance(self._held, SlicedTensors):
+            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
 
     def _set_learning_rates(self, moment: Moment) -> None:
         for group in self._optimiser.param_groups:
@@ -124,27 +172,48 @@ def _adam(objective: Objective, settings: OptimiserSettings) -> torch.optim.Adam
 
 
 def _start_deepspeed(
-    objective: Objective, optimiser: torch.optim.Adam, global_batch: int, ranks: Ranks
-) -> Any:
+    objective: Objective,
+    optimiser: torch.optim.Adam,
+    settings: OptimiserSettings,
+    spread: SpreadSettings,
+    ranks: Ranks,
+) -> tuple[Any, Held]:
+    stage = spread.zero_stage
     config = {
-        "train_batch_size": global_batch,
-        "train_micro_batch_size_per_gpu": local_batch_size(global_batch, ranks),
+        # DeepSpeed counts with these and does nothing else; our batches may differ by an image.
+        "train_micro_batch_size_per_gpu": 1,
+        "train_batch_size": ranks.world_size,
         # Several micro-batches a step would be centred one by one: another network.
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 0.0,  # DeepSpeed's default clips at 1
-        "zero_optimization": {"stage": 0},
+        "communication_data_type": {"float32": "fp32", "bfloat16": "bf16"}[
+            settings.gradient_communication
+        ],
+        "zero_optimization": {
+            "stage": stage,
+            "overlap_comm": spread.overlap,
+            "reduce_bucket_size": spread.bucket_elements,
+            "allgather_bucket_size": spread.bucket_elements,
+            "stage3_prefetch_bucket_size": spread.bucket_elements,
+        },
         "zero_allow_untested_optimizer": True,
         "steps_per_print": None,
     }
     deepspeed = _import_deepspeed(ranks)
     engine, *_ = deepspeed.initialize(model=objective, optimizer=optimiser, config=config)
-    # One rank has nothing to reduce; DeepSpeed would still flatten, scale and copy all gradients.
-    engine.enable_backward_allreduce = ranks.world_size > 1
-    return engine
+    if stage == 0:
+        # One rank has nothing to reduce; DeepSpeed would still flatten and copy all gradients.
+        engine.enable_backward_allreduce = ranks.world_size > 1
+        return engine, WholeTensors(optimiser)
+    sharing = ScatteredTensors if stage == 3 else SlicedTensors
+    return engine, sharing(deepspeed.utils)
 
 
 def _import_deepspeed(ranks: Ranks) -> Any:
     """Import DeepSpeed (a second or more, so only once training starts) and tame it."""
+    # DeepSpeed 0.19 calls collectives by names that torch 2.14 has moved.
+    moved = r"`torch\.distributed\.\w+` is deprecated"
+    warnings.filterwarnings("ignore", moved, FutureWarning)
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
     os.environ.setdefault("LOCAL_RANK", str(ranks.local_rank))

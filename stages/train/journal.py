@@ -86,14 +86,16 @@ class Journal:
             self._seconds_before = lines[-1].seconds if lines else 0.0
         self.stopwatch.go()
 
-    def record_step(self, step: int, moment: Moment, outcome: Outcome, num_images: int) -> None:
-        """Count one step, the number `step` from 0.
+    def record_step(
+        self, step: int, moment: Moment, outcome: Outcome, num_images: int, mean_count: float
+    ) -> None:
+        """Count one step, the number `step` from 0, of `num_images` on this rank.
 
         Raises:
             StageError: the loss is not finite (looked at each step, on a GPU each 50).
         """
-        self.tally.add(outcome, num_images)
-        self.stopwatch.add(num_images * dist.get_world_size())
+        self.tally.add(outcome, num_images, mean_count)
+        self.stopwatch.add(round(mean_count * dist.get_world_size()))
         self.meters.count_step(moment, num_images)
         if step % self._check_steps == 0:
             self.meters.look_at(outcome)
@@ -152,6 +154,7 @@ class Journal:
             num_validation_images=counts.num_images,
             validation_clean_accuracy=counts.clean_accuracy,
             validation_certified_accuracy=counts.certified_accuracy,
+            data_wait_share=self.stopwatch.share_of(self.meters.lap_of_waiting()),
             images_per_s=self.stopwatch.lap(),
             seconds=self._seconds_before + time.monotonic() - self._start,
         )

@@ -17,23 +17,30 @@ SMALLEST_SCALE = 1e-3
 """The logit scale is kept at or above this, so that it never turns cross-entropy around."""
 
 
-def hinge(worst: Tensor, eps_input: float, mix: float) -> Tensor:
+def hinge(worst: Tensor, eps_input: float, mix: float, count: float) -> Tensor:
     """`mix * max_j relu(t_j) + (1 - mix) * mean_j relu(t_j)`, t = worst / (2 eps_input).
 
     Args:
         worst: (B, K).
         eps_input: radius in input units.
         mix: weight of the worst class, in [0, 1].
+        count: what the sum over the batch is divided by.
 
     Returns:
-        Mean over the batch. Source: arXiv:2102.05363.
+        Mean over `count` images. Source: arXiv:2102.05363.
     """
     shortfall = worst.relu() / (2 * eps_input)
-    return mix * shortfall.amax(1).mean() + (1 - mix) * shortfall.mean()
+    of_all = shortfall.sum() / (count * worst.shape[1])
+    return mix * (shortfall.amax(1).sum() / count) + (1 - mix) * of_all
 
 
 def mixture(
-    worst: Tensor, eps_input: float, scaled_logits: Tensor, labels: Tensor, weight: float
+    worst: Tensor,
+    eps_input: float,
+    scaled_logits: Tensor,
+    labels: Tensor,
+    weight: float,
+    count: float,
 ) -> Tensor:
     """`max_j clip(t_j, 0, 1) + weight * cross-entropy`, t = worst / (2 eps_input).
 
@@ -43,15 +50,17 @@ def mixture(
         scaled_logits: (B, K), the learnable scale times the logits.
         labels: int64 (B,).
         weight: of the cross-entropy.
+        count: what the sum over the batch is divided by.
 
     Returns:
-        Mean over the batch. Source: arXiv:2110.06850.
+        Mean over `count` images. Source: arXiv:2110.06850.
     """
     clipped = (worst / (2 * eps_input)).clamp(0, 1)
-    return clipped.amax(1).mean() + weight * F.cross_entropy(scaled_logits, labels)
+    cross_entropy = F.cross_entropy(scaled_logits, labels, reduction="sum")
+    return clipped.amax(1).sum() / count + weight * (cross_entropy / count)
 
 
-def ibp(worst: Tensor, logits: Tensor, labels: Tensor, worst_weight: float) -> Tensor:
+def ibp(worst: Tensor, logits: Tensor, labels: Tensor, worst_weight: float, count: float) -> Tensor:
     """`(1 - worst_weight) * CE(logits) + worst_weight * CE(worst-case logits)`.
 
     Cross-entropy does not change when all logits move together, so `worst` serves as the
@@ -62,11 +71,13 @@ def ibp(worst: Tensor, logits: Tensor, labels: Tensor, worst_weight: float) -> T
         logits: (B, K).
         labels: int64 (B,).
         worst_weight: in [0, 1].
+        count: what the sum over the batch is divided by.
 
     Returns:
-        Mean over the batch. Source: arXiv:2102.05363, section 5.
+        Mean over `count` images. Source: arXiv:2102.05363, section 5.
     """
-    clean, robust = F.cross_entropy(logits, labels), F.cross_entropy(worst, labels)
+    clean = F.cross_entropy(logits, labels, reduction="sum") / count
+    robust = F.cross_entropy(worst, labels, reduction="sum") / count
     return (1 - worst_weight) * clean + worst_weight * robust
 
 
@@ -74,7 +85,8 @@ class Outcome(NamedTuple):
     """What one forward pass of training gives."""
 
     loss: Tensor
-    """Scalar: mean over this rank's images."""
+    """Scalar: sum over this rank's images, divided by the ranks' mean number of images; so the mean
+    of the ranks' losses is the mean over the global batch, though their shares may differ."""
     num_correct: Tensor
     """int64 scalar: images whose largest logit is the true class."""
 
@@ -97,28 +109,32 @@ class Objective(nn.Module):
         # One element, not zero-dimensional: DeepSpeed broadcasts parameters as bytes.
         self.logit_scale = nn.Parameter(torch.ones(1)) if is_scaled else None
 
-    def forward(self, images: Tensor, labels: Tensor, moment: Moment) -> Outcome:
-        """Loss of one batch of normalised images (B, C, H, W) with labels int64 (B,)."""
+    def forward(self, images: Tensor, labels: Tensor, moment: Moment, mean_count: float) -> Outcome:
+        """Loss of one batch of normalised images (B, C, H, W) with labels int64 (B,).
+
+        `mean_count` divides the sum over the batch: B, unless the ranks' shares differ.
+        """
         eps_input = self.eps_input * moment.radius_share
         logits, worst = self.network.worst_case(images, labels, moment.p, eps_input)
-        loss = self._loss(logits, worst, labels, eps_input, moment)
+        loss = self._loss(logits, worst, labels, eps_input, moment, mean_count)
         with torch.no_grad():
             num_correct = (logits.argmax(1) == labels).sum()
         return Outcome(loss, num_correct)
 
-    @torch.no_grad()
-    def keep_scale_positive(self) -> None:
-        """Lift the logit scale to its floor where a step took it below."""
-        if self.logit_scale is not None:
-            self.logit_scale.clamp_(min=SMALLEST_SCALE)
-
     def _loss(
-        self, logits: Tensor, worst: Tensor, labels: Tensor, eps_input: float, moment: Moment
+        self,
+        logits: Tensor,
+        worst: Tensor,
+        labels: Tensor,
+        eps_input: float,
+        moment: Moment,
+        count: float,
     ) -> Tensor:
         if isinstance(self.settings, HingeLoss):
-            return hinge(worst, eps_input, self.settings.mix)
+            return hinge(worst, eps_input, self.settings.mix, count)
         if isinstance(self.settings, MixtureLoss):
             assert self.logit_scale is not None
             scaled = self.logit_scale * logits
-            return mixture(worst, eps_input, scaled, labels, moment.cross_entropy_weight)
-        return ibp(worst, logits, labels, self.settings.worst_weight)
+            weight = moment.cross_entropy_weight
+            return mixture(worst, eps_input, scaled, labels, weight, count)
+        return ibp(worst, logits, labels, self.settings.worst_weight, count)

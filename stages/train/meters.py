@@ -26,7 +26,7 @@ class Meters:
 
     def __init__(self, metrics: Metrics, eps_train: float) -> None:
         self._metrics, self._eps_train = metrics, eps_train
-        self._begun = time.perf_counter()
+        self._begun, self._waited_s = time.perf_counter(), 0.0
 
     def timed(self, batches: Iterator[Item]) -> Iterator[Item]:
         """The same batches; what is spent waiting for each is counted, and its step begins here."""
@@ -35,8 +35,15 @@ class Meters:
             batch = next(batches, None)
             if batch is None:
                 return
-            self._metrics.add(names.TRAIN_DATA_WAIT, time.perf_counter() - self._begun)
+            waited_s = time.perf_counter() - self._begun
+            self._metrics.add(names.TRAIN_DATA_WAIT, waited_s)
+            self._waited_s += waited_s
             yield batch
+
+    def lap_of_waiting(self) -> float:
+        """Seconds spent waiting for batches since the last lap; starts the next one."""
+        waited_s, self._waited_s = self._waited_s, 0.0
+        return waited_s
 
     def count_step(self, moment: Moment, num_images: int) -> None:
         """Count a step that this rank has done with `num_images` images."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from pipeline.context import Context
 from pipeline.errors import StoppedOnRequest
@@ -43,7 +44,7 @@ def run(context: Context, settings: Settings) -> None:
         StoppedOnRequest: asked to stop; all ranks did after the same step, with a checkpoint.
     """
     with lost_ranks_reported(context.ranks):
-        device = join_ranks(context.ranks)
+        device = join_ranks(context.ranks, settings.spread.timeout_s)
         _run(context, settings, device)
         leave_ranks()
 
@@ -56,19 +57,20 @@ def _run(context: Context, settings: Settings, device: torch.device) -> None:
     eps_input = data.normalisation.eps_input(settings.eps_train)
     objective = Objective(network, settings.loss, eps_input)
 
-    engine = Engine(objective, settings.optimiser, settings.batch_size, context.ranks)
-    schedule = Schedule(settings, data.batches.steps_per_epoch)
+    engine = Engine(objective, settings.optimiser, settings.spread, context.ranks)
+    schedule = Schedule(settings, data.batches.cut.steps)
     journal = Journal(context, settings, schedule, objective, device)
 
     parts = _Parts(context, settings, data, engine, schedule, journal)
     with context.stop.watched():
         _train(parts, first_step=_resume(parts))
 
+    network = engine.whole_network(engine.state())
     make_ready_for_infinity(network, data.normalisation, data.all_in_order)
-    _validate(parts, schedule.num_steps)
+    _validate(parts, network, schedule.num_steps)
     if context.ranks.is_first:
         name_best(context.output_dir, journal.best_step)
-        _save_network(parts)
+        _save_network(parts, network)
         keep_newest_and_best(context.output_dir)
 
 
@@ -83,16 +85,13 @@ class _Parts:
     schedule: Schedule
     journal: Journal
 
-    @property
-    def network(self) -> DistanceNetwork:
-        return self.engine.objective.network
-
 
 def _train(parts: _Parts, first_step: int) -> None:
     """All steps from `first_step` on, validations and checkpoints at their times."""
     settings, schedule, journal = parts.settings, parts.schedule, parts.journal
+    cut = parts.data.batches.cut
     vote = StopVote(parts.context.stop)
-    parts.network.train()
+    parts.engine.objective.train()
     with parts.context.track("training", schedule.num_steps, "steps") as progress:
         progress.start_at(first_step)
         steps = _steps(parts.data.batches, first_step, schedule.num_steps, parts.engine.device)
@@ -100,8 +99,9 @@ def _train(parts: _Parts, first_step: int) -> None:
             moment = schedule.at(step)
             images = augment(batch.images, batch.indices, settings.seed, epoch, settings.augment)
             inputs = parts.data.normalisation.apply(images)
-            outcome = parts.engine.step(inputs, batch.labels, moment)
-            journal.record_step(step, moment, outcome, len(batch))
+            mean_count = cut.size(step % cut.steps) / parts.context.ranks.world_size
+            outcome = parts.engine.step(inputs, batch.labels, moment, mean_count)
+            journal.record_step(step, moment, outcome, len(batch), mean_count)
             is_saved = _pause_where_due(parts, step + 1)
             progress.advance(1, journal.note)
             if vote.is_carried() and step + 1 < schedule.num_steps:
@@ -118,14 +118,15 @@ def _pause_where_due(parts: _Parts, num_done: int) -> bool:
     if not (is_validation_due or is_checkpoint_due or is_last):
         return False
     journal.stopwatch.stop()
-    journal.settle(num_done, parts.engine.state())
+    state = parts.engine.state()
+    journal.settle(num_done, state)
     if is_validation_due and not is_last:
-        data = parts.data
-        with at_infinity(parts.network, data.normalisation, data.some_in_order):
-            _validate(parts, num_done)
+        data, network = parts.data, parts.engine.whole_network(state)
+        with at_infinity(network, data.normalisation, data.some_in_order):
+            _validate(parts, network, num_done)
     is_saved = is_checkpoint_due or is_last or journal.best_step == num_done
     if is_saved:
-        _save(parts, num_done)
+        _save(parts, num_done, state)
     journal.stopwatch.go()
     return is_saved
 
@@ -133,16 +134,17 @@ def _pause_where_due(parts: _Parts, num_done: int) -> bool:
 def _stop(parts: _Parts, num_done: int, is_saved: bool) -> None:
     """Checkpoint and part: every rank comes here after the same step."""
     if not is_saved:
-        parts.journal.settle(num_done, parts.engine.state())
-        _save(parts, num_done)
+        state = parts.engine.state()
+        parts.journal.settle(num_done, state)
+        _save(parts, num_done, state)
     leave_ranks()
     raise StoppedOnRequest(f"a checkpoint holds all {num_done:,} steps done")
 
 
-def _validate(parts: _Parts, num_done: int) -> None:
+def _validate(parts: _Parts, network: DistanceNetwork, num_done: int) -> None:
     """A history line; the network is ready for p = infinity."""
     data = parts.data
-    counts = evaluate(parts.network, data.normalisation, data.validation, parts.settings.eps)
+    counts = evaluate(network, data.normalisation, data.validation, parts.settings.eps)
     parts.journal.record_validation(num_done, counts)
 
 
@@ -152,7 +154,7 @@ def _steps(
     """Step, epoch and batch, on the device, of every step from `first_step` on."""
     step = first_step
     while step < num_steps:
-        epoch, start = divmod(step, batches.steps_per_epoch)
+        epoch, start = divmod(step, batches.cut.steps)
         for batch in batches.epoch(epoch, start):
             yield step, epoch, batch.to(device)
             step += 1
@@ -175,9 +177,9 @@ def _resume(parts: _Parts) -> int:
     return step
 
 
-def _save(parts: _Parts, num_done: int) -> None:
+def _save(parts: _Parts, num_done: int, state: dict[str, Tensor]) -> None:
     if parts.context.ranks.is_first:
-        state = {**parts.engine.state(), **parts.journal.state()}
+        state = {**state, **parts.journal.state()}
         keep = parts.settings.checkpoint.keep
         with parts.journal.meters.saving():
             save_checkpoint(parts.context.output_dir, Checkpoint(num_done, state), keep)
@@ -185,11 +187,11 @@ def _save(parts: _Parts, num_done: int) -> None:
                 name_best(parts.context.output_dir, num_done)
 
 
-def _save_network(parts: _Parts) -> None:
+def _save_network(parts: _Parts, network: DistanceNetwork) -> None:
     manifest = parts.data.manifest
     save_network(
         parts.context.output_dir,
-        parts.network,
+        network,
         parts.settings.network,
         dataset=manifest.dataset,
         image_shape=manifest.image_shape,

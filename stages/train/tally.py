@@ -16,9 +16,9 @@ class Tally:
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)
         """(loss * images, right, images), of this rank until `collect`."""
 
-    def add(self, outcome: Outcome, num_images: int) -> None:
-        """Count one step of this rank."""
-        self.sums[0] += outcome.loss * num_images
+    def add(self, outcome: Outcome, num_images: int, mean_count: float) -> None:
+        """Count one step of this rank; its loss is a sum over images divided by `mean_count`."""
+        self.sums[0] += outcome.loss * mean_count
         self.sums[1] += outcome.num_correct
         self.sums[2] += num_images
 
@@ -63,6 +63,10 @@ class Stopwatch:
     def go(self) -> None:
         """Steps go on."""
         self._started = time.monotonic()
+
+    def share_of(self, seconds: float) -> float:
+        """What part of the time since the last lap so many seconds are; the watch must stand."""
+        return seconds / self._seconds if self._seconds else 0.0
 
     def lap(self) -> float:
         """Images a second since the last lap; the watch must stand. Starts the next lap."""

@@ -80,3 +80,7 @@ def test_a_stage_behind_one_that_runs_waits(pair):
     assert found["join"].verdict is Verdict.WAITS
     assert found["join"].work_digest is None
     assert found["join"].reasons == ("make must run first",)
+
+
+def test_what_only_decides_how_fast_makes_nothing_stale(pair):
+    assert pair.plan("stages.make.mode=careful")["make"] == "up to date"

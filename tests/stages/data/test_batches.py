@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.ranks import Ranks
-from stages.data.batches import Batch, ResidentBatches, in_order
+from stages.data.batches import Batch, BatchSettings, ResidentBatches, in_order
 from stages.data.resident import ImageSet
 
 
@@ -16,30 +16,42 @@ def numbered_images(num: int) -> ImageSet:
 
 
 def global_batches(batches: list[ResidentBatches], epoch: int, start: int = 0) -> list[list[int]]:
-    """The images of each step over all ranks, in rank order."""
+    """The images of each step over all ranks, sorted."""
     steps = zip(*(rank.epoch(epoch, start) for rank in batches), strict=True)
-    return [torch.cat([batch.indices for batch in step]).tolist() for step in steps]
+    return [sorted(torch.cat([batch.indices for batch in step]).tolist()) for step in steps]
 
 
-def on_ranks(num_images: int, global_batch: int, world_size: int) -> list[ResidentBatches]:
+def on_ranks(num_images: int, batch_size: int, world_size: int) -> list[ResidentBatches]:
     image_set = numbered_images(num_images)
     return [
-        ResidentBatches(image_set, global_batch, seed=5, ranks=Ranks(rank, world_size))
+        ResidentBatches(image_set, [num_images], settings(batch_size), Ranks(rank, world_size))
         for rank in range(world_size)
     ]
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 4])
+def settings(batch_size: int) -> BatchSettings:
+    return BatchSettings(batch_size, seed=5, window=1000)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 def test_an_epoch_has_each_image_once_on_any_number_of_ranks(world_size: int) -> None:
-    steps = global_batches(on_ranks(96, 8, world_size), epoch=3)
-    assert len(steps) == 12
-    assert sorted(index for step in steps for index in step) == list(range(96))
+    steps = global_batches(on_ranks(101, 8, world_size), epoch=3)
+    assert sorted(index for step in steps for index in step) == list(range(101))
+    assert [len(step) for step in steps].count(7) == 3
+    assert [len(step) for step in steps].count(8) == 10
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4, 7])
+def test_the_global_batches_do_not_depend_on_the_ranks(world_size: int) -> None:
+    alone, shared = on_ranks(100, 16, 1), on_ranks(100, 16, world_size)
+    assert global_batches(shared, epoch=2) == global_batches(alone, epoch=2)
 
 
 @pytest.mark.parametrize("world_size", [2, 4, 8])
-def test_the_global_batches_do_not_depend_on_the_ranks(world_size: int) -> None:
-    alone, shared = on_ranks(100, 8, 1), on_ranks(100, 8, world_size)
-    assert global_batches(shared, epoch=2) == global_batches(alone, epoch=2)
+def test_ranks_get_equal_shares_to_one_image(world_size: int) -> None:
+    for batches in on_ranks(1000, 33, world_size):
+        sizes = [len(batch) for batch in batches.epoch(1)]
+        assert max(sizes) - min(sizes) <= 1
 
 
 def test_each_epoch_has_another_order() -> None:
@@ -47,38 +59,29 @@ def test_each_epoch_has_another_order() -> None:
     assert global_batches(batches, epoch=0) != global_batches(batches, epoch=1)
 
 
-@pytest.mark.parametrize("start", [0, 1, 11, 12])
+@pytest.mark.parametrize("start", [0, 1, 11, 13])
 def test_entering_an_epoch_at_a_step_continues_it(start: int) -> None:
     batches = on_ranks(100, 8, 2)
     assert global_batches(batches, 4, start) == global_batches(batches, 4)[start:]
 
 
 def test_a_batch_holds_the_images_it_names() -> None:
-    (batch,) = ResidentBatches(numbered_images(20), 16, seed=0).epoch(0)
+    (batch,) = ResidentBatches(numbered_images(16), [16], settings(16)).epoch(0)
     assert isinstance(batch, Batch)
     assert len(batch) == 16
     assert (batch.images == batch.indices.view(-1, 1, 1, 1)).all()
     assert torch.equal(batch.labels, batch.indices % 10)
 
 
-def test_the_last_incomplete_batch_is_other_images_in_every_epoch() -> None:
-    (batches,) = on_ranks(20, 16, 1)
-    left_out = [
-        frozenset(range(20)) - set(global_batches([batches], epoch)[0]) for epoch in range(6)
-    ]
-    assert batches.steps_per_epoch == 1
-    assert all(len(images) == 4 for images in left_out)
-    assert len(set(left_out)) > 1
-
-
-def test_ranks_that_cannot_share_a_batch_are_refused() -> None:
-    with pytest.raises(UserError, match="batch_size 9 cannot be shared equally by 2 ranks"):
-        ResidentBatches(numbered_images(20), 9, seed=0, ranks=Ranks(0, 2))
+@pytest.mark.parametrize("batch_size, world_size", [(2, 3), (6, 7), (8, 7)])
+def test_a_batch_too_small_for_the_ranks_is_refused(batch_size: int, world_size: int) -> None:
+    with pytest.raises(UserError, match=rf"cannot be shared by {world_size} ranks"):
+        ResidentBatches(numbered_images(20), [20], settings(batch_size), Ranks(0, world_size))
 
 
 def test_a_batch_larger_than_the_split_is_refused() -> None:
-    with pytest.raises(UserError, match="batch_size is 32, but the train split has only 20"):
-        ResidentBatches(numbered_images(20), 32, seed=0)
+    with pytest.raises(UserError, match="batch_size is 32, but the split has only 20 images"):
+        ResidentBatches(numbered_images(20), [20], settings(32))
 
 
 @given(st.integers(1, 60), st.integers(1, 17), st.integers(1, 5))

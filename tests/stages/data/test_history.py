@@ -30,6 +30,7 @@ def line(step: int, p: float = 8.0) -> HistoryLine:
         num_validation_images=5000,
         validation_clean_accuracy=0.8,
         validation_certified_accuracy=0.7,
+        data_wait_share=0.02,
         images_per_s=1e4,
         seconds=12.5,
     )

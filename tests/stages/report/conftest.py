@@ -308,6 +308,7 @@ def _write_history(folder: Path, what: Run) -> None:
                 num_validation_images=5000,
                 validation_clean_accuracy=round(0.76 - 0.4 * math.exp(-6 * progress), 4),
                 validation_certified_accuracy=round(0.71 - 0.6 * math.exp(-4 * progress), 4),
+                data_wait_share=0.01,
                 images_per_s=4000 + 30 * number,
                 seconds=15.0 * number,
             ),

@@ -60,6 +60,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+    os.environ.pop("LOCAL_RANK", None)  # DeepSpeed wants it; another test's command would read it
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,13 @@ import torch
 
 from stages.models.networks import build_network
 from stages.train.decay import decay_, lp_decay_
+from stages.train.held import WholeTensors
 
 WEIGHT = torch.tensor([[3.0, -4.0, 0.5], [-0.1, 0.2, 0.1]], dtype=torch.float64)
+
+
+def whole() -> WholeTensors:
+    return WholeTensors(torch.optim.SGD([torch.zeros(1)]))
 
 
 def by_formula(weight: torch.Tensor, p: float, amount: float) -> torch.Tensor:
@@ -56,7 +61,7 @@ def test_distance_layers_decay_at_p_and_everything_else_ordinarily(tiny) -> None
     ).network
     model = build_network(network, (6, 6, 1), 3).double()
     before = {name: tensor.clone() for name, tensor in model.named_parameters()}
-    decay_(model, 8.0, 0.1)
+    decay_(model, 8.0, 0.1, whole())
     for name, tensor in model.named_parameters():
         is_distance = name.startswith("hidden.")
         expected = by_formula(before[name], 8.0, 0.1) if is_distance else 0.9 * before[name]
@@ -66,5 +71,5 @@ def test_distance_layers_decay_at_p_and_everything_else_ordinarily(tiny) -> None
 def test_no_decay_changes_nothing(tiny) -> None:
     model = build_network(tiny().network, (6, 6, 1), 3)
     before = [tensor.clone() for tensor in model.parameters()]
-    decay_(model, 8.0, 0.0)
+    decay_(model, 8.0, 0.0, whole())
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

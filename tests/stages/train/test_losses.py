@@ -5,7 +5,7 @@ import torch
 
 from stages.models.networks import build_network
 from stages.train.config import MixtureLoss
-from stages.train.losses import SMALLEST_SCALE, Objective, hinge, ibp, mixture
+from stages.train.losses import Objective, hinge, ibp, mixture
 from stages.train.schedules import Schedule
 
 # Two images of true classes 0 and 1; with eps_input = 0.5, t = worst / (2 eps_input) = worst.
@@ -20,34 +20,38 @@ CE_OF_WORST = (
 
 def test_hinge_by_hand() -> None:
     worst_class, all_classes = (2.0 + 0.6) / 2, (2.0 + 0.4 + 0.6) / 6
-    assert hinge(WORST, 0.5, mix=1.0) == pytest.approx(worst_class)
-    assert hinge(WORST, 0.5, mix=0.0) == pytest.approx(all_classes)
-    assert hinge(WORST, 0.5, mix=0.75) == pytest.approx(0.75 * worst_class + 0.25 * all_classes)
+    assert hinge(WORST, 0.5, mix=1.0, count=2) == pytest.approx(worst_class)
+    assert hinge(WORST, 0.5, mix=0.0, count=2) == pytest.approx(all_classes)
+    assert hinge(WORST, 0.5, mix=0.75, count=2) == pytest.approx(
+        0.75 * worst_class + 0.25 * all_classes
+    )
 
 
 def test_hinge_is_in_units_of_twice_the_radius() -> None:
-    assert hinge(WORST, 0.25, mix=1.0) == pytest.approx(2 * hinge(WORST, 0.5, mix=1.0))
+    assert hinge(WORST, 0.25, mix=1.0, count=2) == pytest.approx(
+        2 * hinge(WORST, 0.5, mix=1.0, count=2)
+    )
 
 
 def test_mixture_by_hand() -> None:
     clipped = (1.0 + 0.6) / 2
-    assert mixture(WORST, 0.5, LOGITS, LABELS, weight=0.0) == pytest.approx(clipped)
-    found = mixture(WORST, 0.5, LOGITS, LABELS, weight=0.1)
+    assert mixture(WORST, 0.5, LOGITS, LABELS, weight=0.0, count=2) == pytest.approx(clipped)
+    found = mixture(WORST, 0.5, LOGITS, LABELS, weight=0.1, count=2)
     assert found == pytest.approx(clipped + 0.1 * CE_OF_LOGITS)
 
 
 def test_an_image_that_is_lost_gives_mixture_no_gradient() -> None:
     worst = WORST.clone().requires_grad_()
-    mixture(worst, 0.5, LOGITS, LABELS, weight=0.0).backward()
+    mixture(worst, 0.5, LOGITS, LABELS, weight=0.0, count=2).backward()
     assert worst.grad is not None
     assert worst.grad.tolist() == [[0.0, 0.0, 0.0], [0.0, 0.0, 0.5]]
 
 
 def test_ibp_by_hand() -> None:
-    assert ibp(WORST, LOGITS, LABELS, worst_weight=0.0) == pytest.approx(CE_OF_LOGITS)
-    assert ibp(WORST, LOGITS, LABELS, worst_weight=1.0) == pytest.approx(CE_OF_WORST)
+    assert ibp(WORST, LOGITS, LABELS, worst_weight=0.0, count=2) == pytest.approx(CE_OF_LOGITS)
+    assert ibp(WORST, LOGITS, LABELS, worst_weight=1.0, count=2) == pytest.approx(CE_OF_WORST)
     mixed = 0.25 * CE_OF_LOGITS + 0.75 * CE_OF_WORST
-    assert ibp(WORST, LOGITS, LABELS, worst_weight=0.75) == pytest.approx(mixed)
+    assert ibp(WORST, LOGITS, LABELS, worst_weight=0.75, count=2) == pytest.approx(mixed)
 
 
 def objective_for(settings, scale: float | None = None) -> Objective:
@@ -68,17 +72,11 @@ def test_the_scale_touches_the_cross_entropy_and_not_the_margins(tiny) -> None:
     losses, cross_entropies = [], []
     for scale in (1.0, 3.0):
         objective = objective_for(settings, scale)
-        losses.append(objective(images, labels, moment).loss.detach())
+        losses.append(objective(images, labels, moment, len(labels)).loss.detach())
         logits = objective.network(images, moment.p).detach()
         cross_entropies.append(torch.nn.functional.cross_entropy(scale * logits, labels))
     expected = settings.loss.cross_entropy_start * (cross_entropies[1] - cross_entropies[0])
     assert float(losses[1] - losses[0]) == pytest.approx(float(expected), abs=1e-6)
-
-
-def test_the_scale_is_lifted_to_its_floor(tiny) -> None:
-    objective = objective_for(tiny(loss={"kind": "mixture"}), scale=-0.3)
-    objective.keep_scale_positive()
-    assert objective.logit_scale.item() == pytest.approx(SMALLEST_SCALE)
 
 
 def test_only_mixture_has_a_scale(tiny) -> None:
@@ -92,4 +90,10 @@ def test_an_objective_counts_the_images_that_are_right(tiny) -> None:
     labels = logits.argmax(1)
     labels[:7] = (labels[:7] + 1) % 3
     moment = Schedule(tiny(), 10).at(0)
-    assert objective(images, labels, moment).num_correct == 23
+    assert objective(images, labels, moment, len(labels)).num_correct == 23
+
+
+def test_unequal_shares_make_the_mean_over_the_whole_batch() -> None:
+    whole = ibp(WORST, LOGITS, LABELS, worst_weight=0.5, count=2)
+    shares = [ibp(WORST[i], LOGITS[i], LABELS[i], 0.5, count=2 / 3) for i in ([0], [1], [])]
+    assert sum(shares) / 3 == pytest.approx(whole)

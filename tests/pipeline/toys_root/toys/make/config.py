@@ -39,6 +39,7 @@ class Paper(Group):
 
 class Settings(StageSettings):
     code: ClassVar[tuple[str, ...]] = ()
+    how_only: ClassVar[tuple[str, ...]] = ("mode",)
 
     text: str
     """What is written. Every letter counts."""

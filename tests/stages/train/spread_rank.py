@@ -1,0 +1,65 @@
+"""One rank of `test_spread.py`: trains each case for 50 steps and writes what came out.
+
+Arguments: the shard artifact, the folder to write to, a JSON file with the cases.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from pipeline.ranks import Ranks
+from stages.data.augment import augment
+from stages.models.networks import build_network
+from stages.train.config import Settings
+from stages.train.data import TrainingData, open_data
+from stages.train.engine import Engine
+from stages.train.losses import Objective
+from stages.data.processes import join_ranks, leave_ranks
+from stages.train.schedules import Schedule
+
+NUM_STEPS = 50
+
+
+def main() -> None:
+    data_dir, folder, cases = map(Path, sys.argv[1:])
+    ranks = Ranks.from_environment()
+    device = join_ranks(ranks)
+    for name, text in json.loads(cases.read_text()).items():
+        settings = Settings.model_validate(text)
+        tensors = train(settings, ranks, open_data(data_dir, settings, ranks, device))
+        if ranks.is_first:
+            save_file(tensors, folder / f"{name}.safetensors")
+    leave_ranks()
+
+
+def train(settings: Settings, ranks: Ranks, data: TrainingData) -> dict[str, torch.Tensor]:
+    torch.manual_seed(settings.seed)
+    network = build_network(settings.network, data.manifest.image_shape, 3)
+    objective = Objective(network, settings.loss, data.normalisation.eps_input(settings.eps_train))
+    engine = Engine(objective, settings.optimiser, settings.spread, ranks)
+    cut = data.batches.cut
+    schedule = Schedule(settings, cut.steps)
+    objective.train()
+    losses = []
+    for epoch in range(NUM_STEPS // cut.steps):
+        for number, batch in enumerate(data.batches.epoch(epoch)):
+            images = augment(batch.images, batch.indices, settings.seed, epoch, settings.augment)
+            moment = schedule.at(epoch * cut.steps + number)
+            mean_count = cut.size(number) / ranks.world_size
+            inputs = data.normalisation.apply(images)
+            loss = engine.step(inputs, batch.labels, moment, mean_count).loss.clone()
+            dist.all_reduce(loss)
+            losses.append(loss / ranks.world_size)
+    state = {name: tensor.clone() for name, tensor in engine.state().items()}
+    engine.load_state(state)  # what is restored is what was saved, in every stage
+    restored = engine.state()
+    assert all(torch.equal(restored[name], tensor) for name, tensor in state.items())
+    return state | {"losses": torch.stack(losses)}
+
+
+if __name__ == "__main__":
+    main()
