@@ -54,6 +54,12 @@ class TrainBatches(Protocol):
     def cut(self) -> Cut:
         """Number and sizes of an epoch's global batches, the same in every epoch."""
 
+    def mean_count(self, step: int) -> float:
+        """Images of a step of the epoch divided by the ranks, whose shares may differ.
+
+        A sum over a share divided by it, averaged over the ranks, is the mean over the batch.
+        """
+
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This rank's share of each global batch of an epoch, from `start_step` on."""
 
@@ -83,6 +89,10 @@ class ResidentBatches:
         self.cut = cut_epoch(len(image_set), settings.batch_size, ranks)
         self._image_set, self._block_sizes = image_set, block_sizes
         self._settings, self._ranks = settings, ranks
+
+    def mean_count(self, step: int) -> float:
+        """Images of a step of the epoch divided by the ranks."""
+        return self.cut.size(step) / self._ranks.world_size
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This rank's share of each global batch of an epoch, on the image set's device."""

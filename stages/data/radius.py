@@ -27,7 +27,5 @@ def parse_radius(value: Any) -> Fraction:
     return value
 
 
-Radius = Annotated[
-    Fraction, BeforeValidator(parse_radius), PlainSerializer(str, return_type=str)
-]
+Radius = Annotated[Fraction, BeforeValidator(parse_radius), PlainSerializer(str, return_type=str)]
 """A radius in pixels of [0, 1], as text a fraction of two whole numbers: `969/8160`."""

@@ -66,6 +66,10 @@ class StreamingBatches:
             list(pool.map(lambda shard: verify_shard(data_dir, shard), own))
         self._blocks = _Blocks(data_dir, manifest, entry)
 
+    def mean_count(self, step: int) -> float:
+        """Images of a step of the epoch divided by the ranks."""
+        return self.cut.size(step) / self._ranks.world_size
+
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This rank's share of each global batch of an epoch, in memory of the CPU.
 

@@ -35,15 +35,15 @@ def fine_tune(
     """
     eps_input = normalisation.eps_input(settings.eps_train)
     optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, betas=(0.9, 0.99))
-    num_steps = settings.epochs * batches.steps_per_epoch
+    num_steps = settings.epochs * batches.cut.steps
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
     network.train()
     for epoch in range(settings.epochs):
-        for batch in batches.epoch(epoch):
+        for step, batch in enumerate(batches.epoch(epoch)):
             images = augment(batch.images, batch.indices, settings.seed, epoch, settings.augment)
             inputs = normalisation.apply(images)
             worst = network.worst_case(inputs, batch.labels, math.inf, eps_input).worst
-            loss = (worst.amax(1) / (2 * eps_input)).mean()
+            loss = (worst.amax(1) / (2 * eps_input)).sum() / batches.mean_count(step)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             _average_gradients([parameter.grad for parameter in network.parameters()])
@@ -53,7 +53,7 @@ def fine_tune(
 
 
 def _average_gradients(gradients: list[Tensor | None]) -> None:
-    """The gradient of the mean over the batches of all ranks, which are equally large."""
+    """The gradient of the mean over the batches of all ranks."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         for gradient in gradients:
             assert gradient is not None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from pipeline.context import Context
-from stages.data.batches import Batch, ResidentBatches, in_order
+from stages.data.batches import Batch, BatchSettings, ResidentBatches, in_order
 from stages.data.manifest import read_manifest
 from stages.data.processes import join_ranks, leave_ranks, lost_ranks_reported
 from stages.data.resident import ImageSet, load_split
@@ -173,8 +173,9 @@ def _fine_tuned(
 ) -> tuple[Trial, bool]:
     """The network trained on, if that made neither accuracy worse; and whether it was."""
     pruned = copy.deepcopy(chosen.pruned)
-    batches = ResidentBatches(train, settings.batch_size, settings.seed, context.ranks)
-    num_steps = settings.epochs * batches.steps_per_epoch
+    mixed_whole = BatchSettings(settings.batch_size, settings.seed, window=len(train))
+    batches = ResidentBatches(train, [len(train)], mixed_whole, context.ranks)
+    num_steps = settings.epochs * batches.cut.steps
     with context.track("fine-tuning", num_steps, "steps") as progress:
         fine_tune(pruned.network, bench.normalisation, batches, settings, progress)
     tuned = bench.judge(pruned)

@@ -89,17 +89,17 @@ class _Parts:
 def _train(parts: _Parts, first_step: int) -> None:
     """All steps from `first_step` on, validations and checkpoints at their times."""
     settings, schedule, journal = parts.settings, parts.schedule, parts.journal
-    cut = parts.data.batches.cut
+    batches = parts.data.batches
     vote = StopVote(parts.context.stop)
     parts.engine.objective.train()
     with parts.context.track("training", schedule.num_steps, "steps") as progress:
         progress.start_at(first_step)
-        steps = _steps(parts.data.batches, first_step, schedule.num_steps, parts.engine.device)
+        steps = _steps(batches, first_step, schedule.num_steps, parts.engine.device)
         for step, epoch, batch in journal.meters.timed(steps):
             moment = schedule.at(step)
             images = augment(batch.images, batch.indices, settings.seed, epoch, settings.augment)
             inputs = parts.data.normalisation.apply(images)
-            mean_count = cut.size(step % cut.steps) / parts.context.ranks.world_size
+            mean_count = batches.mean_count(step % batches.cut.steps)
             outcome = parts.engine.step(inputs, batch.labels, moment, mean_count)
             journal.record_step(step, moment, outcome, len(batch), mean_count)
             is_saved = _pause_where_due(parts, step + 1)

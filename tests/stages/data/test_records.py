@@ -51,7 +51,9 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     rows = [
         record(0, margin=0.1 + 0.2, exact_radius=Fraction(1, 3)),
         record(1, **WRONG, **LOST),
-        record(2, margin=float("-inf"), predicted=0, exact_radius=Fraction(0), method="none", **LOST),
+        record(
+            2, margin=float("-inf"), predicted=0, exact_radius=Fraction(0), method="none", **LOST
+        ),
     ]
     write_records(tmp_path / "records.csv", rows)
     assert read_records(tmp_path / "records.csv") == rows

@@ -147,6 +147,7 @@ def history_line(step: int, p: float) -> HistoryLine:
         num_validation_images=90,
         validation_clean_accuracy=0.9,
         validation_certified_accuracy=0.8,
+        data_wait_share=0.0,
         images_per_s=1000,
         seconds=1,
     )

@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 
 from pipeline.ranks import Ranks
 from stages.data.augment import augment
+from stages.data.processes import join_ranks, leave_ranks
 from stages.models.networks import build_network
 from stages.train.config import Settings
 from stages.train.data import TrainingData, open_data
 from stages.train.engine import Engine
 from stages.train.losses import Objective
-from stages.data.processes import join_ranks, leave_ranks
 from stages.train.schedules import Schedule
 
 NUM_STEPS = 50
@@ -49,7 +49,7 @@ def train(settings: Settings, ranks: Ranks, data: TrainingData) -> dict[str, tor
         for number, batch in enumerate(data.batches.epoch(epoch)):
             images = augment(batch.images, batch.indices, settings.seed, epoch, settings.augment)
             moment = schedule.at(epoch * cut.steps + number)
-            mean_count = cut.size(number) / ranks.world_size
+            mean_count = data.batches.mean_count(number)
             inputs = data.normalisation.apply(images)
             loss = engine.step(inputs, batch.labels, moment, mean_count).loss.clone()
             dist.all_reduce(loss)
