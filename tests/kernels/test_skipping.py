@@ -79,10 +79,13 @@ def test_drawn_skipped_and_dense_results_agree(
 
 @pytest.mark.parametrize("bits", [4, 6, 8, 10, 12, 14, 15, 16, 20])
 def test_many_small_terms_count_until_all_of_them_are_nothing(every_kernel: str, bits: int) -> None:
-    """The worst case of the bound: all inputs but one as small as may just be left out."""
+    """The worst case of the bound: all inputs but one as small as may just be left out.
+
+    Up to 127 terms join a partial sum that already holds the largest one; each may be rounded away.
+    """
     p, inputs = 2.5, 4096
     x = torch.full((1, inputs), 2.0**-bits)
     x[0, 7] = 1.0
     distance = kernels.lp_distance(x, torch.zeros(1, inputs), p)
     exact = x.double().pow(p).sum().pow(1 / p)
-    assert abs(distance.item() / exact.item() - 1) < TOLERANCE
+    assert abs(distance.item() / exact.item() - 1) < 127 * 2.0**-25 / p + TOLERANCE
