@@ -11,6 +11,7 @@ from fractions import Fraction
 from pipeline.artifacts import StageRecord
 from stages.data.history import HistoryLine
 from stages.data.manifest import SourceFile
+from stages.models.pruning_file import Pruning
 from stages.report.published import PublishedResult
 
 
@@ -114,6 +115,27 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Contender:
+    """A network in the table of dense against pruned."""
+
+    name: str
+    """The stage that handed it on."""
+    num_edges: int
+    num_bytes: int
+    """Of network.safetensors."""
+    result: Result
+
+
+@dataclass(frozen=True)
+class PrunedPair:
+    """A network before and after pruning, certified on the same images."""
+
+    full: Contender
+    pruned: Contender
+    pruning: Pruning
+
+
+@dataclass(frozen=True)
 class Split:
     """Images of one split of the data."""
 
@@ -173,6 +195,8 @@ class Report:
     pipeline: str
     data: Data
     networks: tuple[Network, ...]
+    pruned_pair: PrunedPair | None
+    """None: the run has no pruned network to compare."""
     published: tuple[PublishedResult, ...]
     """Of this data set at this eps; empty where none is known."""
     stages: tuple[StageRecord, ...]

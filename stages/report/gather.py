@@ -23,13 +23,16 @@ from stages.data.records import (
     summarise,
 )
 from stages.models.description import WEIGHTS_NAME, read_description, read_tensor_shapes
+from stages.models.pruning_file import read_pruning
 from stages.report.config import Settings
 from stages.report.content import (
     ClassResult,
+    Contender,
     CurvePoint,
     Data,
     Layer,
     Network,
+    PrunedPair,
     Report,
     Result,
     Share,
@@ -41,6 +44,8 @@ from stages.report.gallery import build_gallery
 from stages.report.published import published_results
 from stages.report.reproduce import reproduction
 
+UNTRAINED = ("running_mean", "columns", "starts", "floor")
+"""Tensors that follow from images, or say which edges there are; not trained by steps."""
 CURVE_STEPS = 200
 """Points of the fine curve: below one unit of the figure's width apart."""
 
@@ -53,7 +58,9 @@ def gather(context: Context, settings: Settings) -> Report:
     """
     manifest = read_manifest(context.inputs["data"])
     network = _network(context, settings, manifest)
-    stages = tuple(read_stage_record(folder) for folder in context.inputs.values())
+    pruned_pair = _pruned_pair(context, manifest, network) if "pruned" in context.inputs else None
+    records = [read_stage_record(folder) for folder in context.inputs.values()]
+    stages = tuple(sorted(records, key=lambda stage: stage.start))
     data = _data(manifest)
     eps = network.result.eps
     return Report(
@@ -61,6 +68,7 @@ def gather(context: Context, settings: Settings) -> Report:
         pipeline=context.pipeline,
         data=data,
         networks=(network,),
+        pruned_pair=pruned_pair,
         published=published_results(manifest.dataset, eps),
         stages=stages,
         times=_times(stages, data, network),
@@ -71,9 +79,7 @@ def gather(context: Context, settings: Settings) -> Report:
 def _network(context: Context, settings: Settings, manifest: Manifest) -> Network:
     folder, records_dir = context.inputs["network"], context.inputs["records"]
     description = read_description(folder)
-    summary = read_summary(records_dir)
-    records = read_records(records_dir / RECORDS_FILE)
-    check_every_image_once(records, summary.split, manifest.split(summary.split).num_images)
+    records, result = _certified(records_dir, manifest)
     layers = _layers(folder)
     return Network(
         name=read_stage_record(folder).stage,
@@ -82,11 +88,42 @@ def _network(context: Context, settings: Settings, manifest: Manifest) -> Networ
         num_parameters=sum(layer.num_parameters for layer in layers),
         num_bytes=(folder / WEIGHTS_NAME).stat().st_size,
         history=_history(folder),
-        result=_result(records, summary, manifest, records_dir),
+        result=result,
         gallery=build_gallery(
-            records, manifest, context.inputs["data"], summary.split, settings.gallery_size
+            records, manifest, context.inputs["data"], result.split, settings.gallery_size
         ),
     )
+
+
+def _pruned_pair(context: Context, manifest: Manifest, network: Network) -> PrunedPair:
+    """Both networks on the same images at the same eps, or the table would compare nothing."""
+    folder, records_dir = context.inputs["pruned"], context.inputs["pruned_records"]
+    pruning = read_pruning(folder)
+    result = _certified(records_dir, manifest)[1]
+    ours = network.result
+    if (result.split, result.eps) != (ours.split, ours.eps):
+        raise StageError(
+            f"{records_dir} holds the split {result.split!r} at eps {result.eps}, the network's "
+            f"own records {ours.split!r} at eps {ours.eps}; certify both alike"
+        )
+    return PrunedPair(
+        Contender(network.name, pruning.num_edges_before, network.num_bytes, ours),
+        Contender(
+            read_stage_record(folder).stage,
+            pruning.num_edges,
+            (folder / WEIGHTS_NAME).stat().st_size,
+            result,
+        ),
+        pruning,
+    )
+
+
+def _certified(records_dir: Path, manifest: Manifest) -> tuple[Sequence[Record], Result]:
+    """The rows of a certify stage and what they add up to."""
+    summary = read_summary(records_dir)
+    records = read_records(records_dir / RECORDS_FILE)
+    check_every_image_once(records, summary.split, manifest.split(summary.split).num_images)
+    return records, _result(records, summary, manifest, records_dir)
 
 
 def _result(
@@ -147,7 +184,7 @@ def _classes(records: Sequence[Record], names: Sequence[str]) -> tuple[ClassResu
 
 
 def _layers(folder: Path) -> tuple[Layer, ...]:
-    """Tensors grouped by the layer they belong to; running means follow from images, not steps."""
+    """Tensors grouped by the layer they belong to."""
     groups = defaultdict[str, list[tuple[str, tuple[int, ...]]]](list)
     for name, shape in read_tensor_shapes(folder).items():
         parts = name.split(".")
@@ -158,7 +195,7 @@ def _layers(folder: Path) -> tuple[Layer, ...]:
             name=layer,
             tensors=tuple(f"{name} {shape_text(shape)}" for name, shape in tensors),
             num_parameters=sum(
-                math.prod(shape) for name, shape in tensors if not name.endswith("running_mean")
+                math.prod(shape) for name, shape in tensors if not name.endswith(UNTRAINED)
             ),
         )
         for layer, tensors in groups.items()

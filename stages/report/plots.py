@@ -42,7 +42,7 @@ def draw_plots(network: Network, published: Sequence[PublishedResult]) -> tuple[
 def certified_curve(network: Network, published: Sequence[PublishedResult]) -> Plot:
     """Certified accuracy against eps; clean, attacked and the best published figure beside it."""
     result = network.result
-    figure, axes = _figure(height=270)
+    figure, axes = blank_figure(height=270)
     axes.plot(
         [float(point.eps) for point in result.curve],
         [_height(point.certified) for point in result.curve],
@@ -99,7 +99,7 @@ def radius_histogram(network: Network) -> Plot:
     eps = float(result.eps)
     is_certified = np.arange(len(radii)) >= len(radii) - result.certified.count
     edges = _edges(float(radii.max(initial=eps)), eps)
-    figure, axes = _figure(height=270)
+    figure, axes = blank_figure(height=270)
     axes.hist(
         [radii[~is_certified], radii[is_certified]],
         bins=edges,
@@ -185,6 +185,14 @@ def training_curves(network: Network) -> Plot:
     return finish(figure, _name(network, "training"), "Course of the training", description)
 
 
+def blank_figure(height: float) -> tuple[Figure, Axes]:
+    """One pair of axes, `height` units high."""
+    figure = Figure(figsize=(WIDTH_INCHES, height / 72))
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.105, right=0.98, top=0.91, bottom=0.17)
+    return figure, axes
+
+
 def _draw_norm(axes: Axes, history: Sequence[HistoryLine], marker: str) -> None:
     """The norm on a logarithmic axis; infinity is a level of its own above the largest finite p."""
     finite = [line.p for line in history if math.isfinite(line.p)]
@@ -217,13 +225,6 @@ def _edges(largest: float, eps: float) -> list[float]:
         return [(largest or 1.0) * step / 30 for step in range(31)]
     width = eps / max(1, round(30 * eps / largest))
     return [width * step for step in range(math.ceil(largest / width) + 1)]
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH_INCHES, height / 72))
-    axes = figure.subplots()
-    figure.subplots_adjust(left=0.105, right=0.98, top=0.91, bottom=0.17)
-    return figure, axes
 
 
 def _height(share: Share) -> float:

@@ -73,6 +73,7 @@ def _environment(**options: Any) -> Environment:
         p=formats.p_text,
         per_cent=formats.per_cent,
         radius=formats.radius_text,
+        ratio=lambda share: f"{100 * share:.2f}",
         shape=formats.shape_text,
         short=lambda figure: f"{figure:.4g}",
         utc=formats.utc_text,

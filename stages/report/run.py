@@ -4,6 +4,7 @@ from pipeline.context import Context
 from stages.report.config import Settings
 from stages.report.gather import gather
 from stages.report.plots import draw_plots
+from stages.report.pruning_plots import draw_pruning_plots
 from stages.report.render import render_html, render_json, render_markdown
 
 
@@ -15,6 +16,8 @@ def run(context: Context, settings: Settings) -> None:
     """
     report = gather(context, settings)
     plots = {network.name: draw_plots(network, report.published) for network in report.networks}
+    if report.pruned_pair is not None:
+        plots[report.pruned_pair.pruned.name] = draw_pruning_plots(report.pruned_pair)
     files = {
         "index.html": render_html(report, plots),
         "report.md": render_markdown(report, plots),

@@ -16,7 +16,7 @@ from stages.data.manifest import image_key
 from stages.data.records import read_records, read_summary
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("shard", "train", "certify", "report")
+STAGES = ("shard", "train", "prune", "certify", "certify_pruned", "report")
 SMALL = {
     "stages.train.network.width": "32",
     "stages.train.network.depth": "3",
@@ -25,7 +25,10 @@ SMALL = {
     "stages.train.schedule.p_infinite_epoch": "1.5",
     "stages.train.validation.every_epochs": "1",
     "stages.train.checkpoint.every_epochs": "0.2",
+    "stages.prune.curve_points": "3",
+    "stages.prune.tolerance": "0.01",
     "stages.certify.attack": "{steps: 2, p: [32], losses: [margin]}",
+    "stages.certify_pruned.attack": "{steps: 2, p: [32], losses: [margin]}",
 }
 
 pytestmark = pytest.mark.skipif(

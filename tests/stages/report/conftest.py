@@ -1,8 +1,8 @@
 """Artifacts of a small run, written by the writers that the stages use, and the report on them."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +39,14 @@ from stages.models.config import DistanceMLPSettings
 from stages.models.network_file import save_network
 from stages.models.networks import build_network
 from stages.models.normalisation import Normalisation
+from stages.models.pruning_file import (
+    Accuracy,
+    CurvePoint,
+    PrunedLayer,
+    Pruning,
+    write_pruning,
+)
+from stages.prune.config import Settings as PruneSettings
 from stages.report.config import Settings
 from stages.report.run import run
 from stages.shard.config import Settings as ShardSettings
@@ -75,6 +83,8 @@ class Run:
     """None: the network comes without a history."""
     seed: int = 0
     source: str | None = None
+    pruned_eps: Fraction | None = None
+    """Where the pruned network beside the full one was certified; None: there is none."""
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +100,7 @@ def make_report() -> Callable[..., Path]:
         context = artifacts(folder, Run(**what))
         if spoil:
             spoil(folder)
-        inputs = {"data": "shard", "network": "train", "records": "certify"}
+        inputs = {name: folder.name for name, folder in context.inputs.items()}
         run(context, Settings.model_validate({"inputs": inputs, **(settings or {})}))
         return context.output_dir
 
@@ -123,6 +133,9 @@ def artifacts(folder: Path, what: Run) -> Context:
     _commit(folder / "train", train_settings(what), {"data": "shard"}, 546.0)
     _commit(folder / "certify", certify_settings(what), {"data": "shard", "network": "train"}, 71.8)
     inputs = {"data": "shard", "network": "train", "records": "certify"}
+    if what.pruned_eps is not None:
+        _write_pruned(folder, what, records)
+        inputs |= {"pruned": "prune", "pruned_records": "certify_pruned"}
     return Context(
         pipeline="quickstart",
         stage="report",
@@ -169,17 +182,23 @@ MACHINE = Machine(
 )
 
 
-def _commit(folder: Path, settings: StageSettings, inputs: dict[str, str], seconds: float) -> None:
+def _commit(
+    folder: Path,
+    settings: StageSettings,
+    inputs: dict[str, str],
+    seconds: float,
+    kind: str | None = None,
+) -> None:
     working_dir = partial_dir(folder)
     outputs = file_digests(working_dir, output_names(working_dir))
     start = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
     record = StageRecord(
         pipeline="quickstart",
         stage=folder.name,
-        kind=folder.name,
+        kind=kind or folder.name,
         settings=recorded_settings(settings),
         inputs={name: InputRecord(stage=stage, digest="5" * 64) for name, stage in inputs.items()},
-        code={"kernels": "a" * 64, f"stages.{folder.name}": "b" * 64},
+        code={"kernels": "a" * 64, f"stages.{kind or folder.name}": "b" * 64},
         work_digest="c" * 64,
         digest=artifact_digest(outputs),
         outputs=outputs,
@@ -282,6 +301,63 @@ def _write_network(folder: Path, what: Run) -> None:
         image_shape=what.image_shape,
         classes=what.classes,
         normalisation=normalisation,
+    )
+
+
+def _write_pruned(folder: Path, what: Run, records: Sequence[Record]) -> None:
+    """A prune stage and a certify stage of it, with the rows of the full network."""
+    prune_dir, certify_dir = (partial_dir(folder / name) for name in ("prune", "certify_pruned"))
+    prune_dir.mkdir()
+    certify_dir.mkdir()
+    (prune_dir / "network.safetensors").write_bytes(bytes(1234))
+    write_pruning(prune_dir, pruning_of(what))
+    assert what.pruned_eps is not None
+    rows = [row.model_copy(update={"certified": row.radius > what.pruned_eps}) for row in records]
+    write_records(certify_dir / RECORDS_FILE, rows)
+    summary = summarise(rows, "test", what.pruned_eps, what.grid, "exact margin+interval")
+    write_summary(certify_dir, summary)
+    prune = PruneSettings.model_validate(
+        {"inputs": {"data": "shard", "network": "train"}, "eps": what.eps}
+    )
+    _commit(folder / "prune", prune, {"data": "shard", "network": "train"}, 9.0)
+    certify = certify_settings(replace(what, eps=what.pruned_eps))
+    _commit(
+        folder / "certify_pruned", certify, {"data": "shard", "network": "prune"}, 20.0, "certify"
+    )
+
+
+def pruning_of(what: Run) -> Pruning:
+    layers = [
+        PrunedLayer(
+            num_edges_before=1000,
+            num_edges=num_edges,
+            num_outputs_before=16,
+            num_outputs=num_outputs,
+            num_constant=1,
+            num_unused=2,
+            use_histogram=(900, 10, 20, 30, 40),
+        )
+        for num_edges, num_outputs in ((40, 13), (25, 10))
+    ]
+    full = Accuracy(num_correct=90, num_certified=80)
+    return Pruning(
+        rule="edges that decide for at least 3 training images",
+        sparsity=0.9675,
+        eps=what.eps,
+        num_training_images=64,
+        num_validation_images=100,
+        before=full,
+        after=Accuracy(num_correct=89, num_certified=79),
+        is_fine_tuned=False,
+        layers=tuple(layers),
+        curve=tuple(
+            CurvePoint(sparsity=sparsity, accuracy=accuracy)
+            for sparsity, accuracy in (
+                (0.9, full),
+                (0.97, Accuracy(num_correct=88, num_certified=77)),
+                (0.99, Accuracy(num_correct=50, num_certified=20)),
+            )
+        ),
     )
 
 
