@@ -52,6 +52,7 @@ class Examiner:
             "exact_radius": findings.radius,
             "pgd_correct": (is_right & (verdict.after_baseline > 0)).tolist(),
             "image_sha256": [image_digest(image) for image in batch.images.cpu().numpy()],
+            "within_slack": findings.within_slack,
         }
         rows = [*zip(*columns.values(), strict=True)]
         seconds = (time.perf_counter() - start) / len(batch)

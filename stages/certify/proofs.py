@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import floor, inf
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from stages.data.radius import largest_float_up_to
 from stages.models.exact import exact_prover
 from stages.models.integer_network import IntegerNetwork
 from stages.models.integer_rounding import float_twin
+from stages.models.margins import is_certified
 from stages.models.network_file import LoadedNetwork
 from stages.models.provers import prover_for
 
@@ -37,6 +38,8 @@ class Findings:
     """In pixels: proved at every eps < radius, strictly; 0 where nothing is proved."""
     method: list[str]
     """What proved the radius: `margin`, `interval` or `none`."""
+    within_slack: list[bool]
+    """Not proved at the run's eps only because of what is allowed for rounding."""
 
 
 class Proofs(ABC):
@@ -85,7 +88,7 @@ class ExactProofs(Proofs):
             self._settings, proof.radius, proof.margin > 0, self._levels, prove_box
         )
         exact = [self._prover.radius(half_units) for half_units in radius.tolist()]
-        return Findings(proof.predicted, proof.margin, exact, method)
+        return Findings(proof.predicted, proof.margin, exact, method, [False] * len(exact))
 
 
 class FloatProofs(Proofs):
@@ -102,14 +105,15 @@ class FloatProofs(Proofs):
     def __init__(self, loaded: LoadedNetwork, settings: Settings) -> None:
         self._normalisation, self._settings = loaded.normalisation, settings
         # The attack needs gradients of images only; those of weights cost as much again.
-        network = loaded.network.requires_grad_(False)
+        self._network = network = loaded.network.requires_grad_(False)
         self._prover = prover_for(network, loaded.normalisation)
         self._levels = levels_above(settings.grid(), next(network.parameters()).device)
         self.arena = FloatArena(network, self._prover, loaded.normalisation, settings.eps)
 
     def prove(self, images: Tensor, labels: Tensor) -> Findings:
         """See `Proofs`."""
-        proof = self._prover.by_margin(self._normalisation.apply(images), labels)
+        inputs = self._normalisation.apply(images)
+        proof = self._prover.by_margin(inputs, labels)
 
         def prove_box(rows: Tensor, radius: Tensor) -> Tensor:
             box = box_around(images[rows], radius, self._normalisation)
@@ -118,7 +122,16 @@ class FloatProofs(Proofs):
         radius, method = _best_radius(
             self._settings, proof.radius, proof.margin > 0, self._levels, prove_box
         )
-        return Findings(proof.predicted, proof.margin, [*map(Fraction, radius.tolist())], method)
+        is_open = (proof.margin > 0) & ~is_certified(radius, self._settings.eps)
+        within_slack = is_open & self._is_plainly_certified(inputs, labels)
+        exact = [*map(Fraction, radius.tolist())]
+        return Findings(proof.predicted, proof.margin, exact, method, within_slack.tolist())
+
+    def _is_plainly_certified(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """What float32 says at the run's eps without any slack; it proves nothing."""
+        eps_input = self._normalisation.eps_input(self._settings.eps)
+        worst = self._network.worst_case(inputs, labels, inf, eps_input).worst
+        return worst.scatter(1, labels[:, None], -inf).amax(1) < 0
 
 
 def levels_above(grid: Iterable[Fraction], device: torch.device) -> Tensor:

@@ -114,6 +114,22 @@ def test_an_inflated_margin_is_found_by_the_attack_and_named(
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
+def test_images_within_the_slack_are_counted_and_not_certified(world, tools, tmp_path, monkeypatch):
+    """With a slack of four radii many images fall within it; they are right, and open."""
+    out = tmp_path / "out"
+    settings = tools.settings_for(method="float", eps="1/40", certificates=["margin"])
+    run(world.context(out), settings)
+    plain = {row.key for row in read_records(out / "records.csv") if row.certified}
+    assert read_summary(out).num_within_slack == 0
+    slack = 4 * tools.normalisation.eps_input(settings.eps)
+    monkeypatch.setattr("stages.models.provers.float_slack", lambda *_: slack)
+    run(world.context(tmp_path / "slack"), settings)
+    rows = read_records(tmp_path / "slack" / "records.csv")
+    within = {row.key for row in rows if row.within_slack}
+    assert within == plain - {row.key for row in rows if row.certified} and len(within) > 3
+    assert read_summary(tmp_path / "slack").num_within_slack == len(within)
+
+
 def test_two_ranks_write_the_rows_of_one(any_world, tools, tmp_path):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     settings = tools.settings_for(attack={"steps": 3, "restarts": 2, "square_queries": 5})

@@ -43,7 +43,7 @@ class Radii(Proofs):
 
     def prove(self, images, labels):
         margin = torch.ones(len(labels), dtype=torch.float64)
-        return Findings(labels, margin, self.radius, ["margin"] * len(labels))
+        return Findings(labels, margin, self.radius, ["margin"] * 3, [False] * 3)
 
 
 def test_an_image_is_certified_below_its_radius_and_not_at_it(tools):

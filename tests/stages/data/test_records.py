@@ -79,6 +79,7 @@ def test_nothing_is_left_beside_a_written_file(tmp_path):
         {"exact_radius": "0.22", "radius": 0.22},
         {"exact_radius": "1/0"},
         {"image_sha256": "d" * 63},
+        {"within_slack": True},
     ],
 )
 def test_a_row_that_contradicts_itself_cannot_be_made(contradiction):
