@@ -151,7 +151,12 @@ class IntegerNetwork:
         return images.to(self.dtype) << self.fraction_bits
 
     def outputs(self, points: Tensor) -> Tensor:
-        """Outputs of the last layer, (B, O), of points (B, C, H, W) with 0 <= x <= 255 s."""
+        """Outputs of the last layer, (B, O), of points (B, C, H, W).
+
+        Raises:
+            ValueError: a point is no valid image: nothing is proved to fit for it.
+        """
+        self._refuse_invalid(points, points)
         x = points.flatten(1)
         if self._stack is not None:
             return kernels.sparse_linf_stack(x, self._stack)
@@ -175,11 +180,23 @@ class IntegerNetwork:
         return SparseStack.of(self.fan_ins[0], list(zip(rows, offsets, strict=True)))
 
     def output_bounds(self, box: Box) -> Box:
-        """Box of the last layer's outputs over a box of points within 0 <= x <= 255 s."""
+        """Box of the last layer's outputs over a box of points (B, C, H, W).
+
+        Raises:
+            ValueError: the box holds points that are no valid images, or a lower end is above its
+                upper end.
+        """
+        if (box.lower > box.upper).any():
+            raise ValueError("a box has a lower end above its upper end")
+        self._refuse_invalid(*box)
         box = Box(box.lower.flatten(1), box.upper.flatten(1))
         for layer in self.layers:
             box = layer.bounds(box)
         return box
+
+    def _refuse_invalid(self, lower: Tensor, upper: Tensor) -> None:
+        if lower.numel() and (lower.min() < 0 or upper.max() > self.units_per_pixel):
+            raise ValueError(f"points must lie between 0 and {self.units_per_pixel:,} units")
 
     def ranges(self) -> tuple[LayerRange, ...]:
         """What every layer computes over all images there are, by interval arithmetic in int64.

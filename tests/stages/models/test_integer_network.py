@@ -142,6 +142,19 @@ def test_bounds_hold_every_point_of_a_box():
         assert (lower <= outputs).all() and (outputs <= upper).all()
 
 
+def test_points_outside_the_images_and_empty_boxes_are_refused():
+    network = integers_of(network_of("distance"), 4)
+    points = network.points(images_of(2))
+    for wrong in (points - 4096, points + 4096):
+        with pytest.raises(ValueError, match="between 0 and 4,080 units"):
+            network.outputs(wrong)
+        with pytest.raises(ValueError, match="between 0 and 4,080 units"):
+            network.output_bounds(Box(*torch.stack((wrong, points)).sort(0).values))
+    with pytest.raises(ValueError, match="lower end above"):
+        network.output_bounds(Box(points + 1, points))
+    assert network.outputs(points[:0]).shape == (0, 4)
+
+
 def test_16_bits_serve_while_they_hold_everything_and_32_from_then_on():
     network = network_of("distance")
     dtypes = [integers_of(network, bits).dtype for bits in range(17)]
