@@ -59,8 +59,7 @@ def gather(context: Context, settings: Settings) -> Report:
     manifest = read_manifest(context.inputs["data"])
     network = _network(context, settings, manifest)
     pruned_pair = _pruned_pair(context, manifest, network) if "pruned" in context.inputs else None
-    records = [read_stage_record(folder) for folder in context.inputs.values()]
-    stages = tuple(sorted(records, key=lambda stage: stage.start))
+    stages = _stages(context)
     data = _data(manifest)
     eps = network.result.eps
     return Report(
@@ -74,6 +73,18 @@ def gather(context: Context, settings: Settings) -> Report:
         times=_times(stages, data, network),
         reproduction=reproduction(context, settings, stages),
     )
+
+
+def _stages(context: Context) -> tuple[StageRecord, ...]:
+    """Every stage that the report follows from, those behind its own inputs too, as they ran."""
+    found: dict[str, StageRecord] = {}
+    folders = list(context.inputs.values())
+    for folder in folders:
+        record = read_stage_record(folder)
+        if record.stage not in found:
+            found[record.stage] = record
+            folders.extend(folder.parent / source.stage for source in record.inputs.values())
+    return tuple(sorted(found.values(), key=lambda stage: stage.start))
 
 
 def _network(context: Context, settings: Settings, manifest: Manifest) -> Network:

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from kernels import SparseRows
+from kernels.nn import Box
 from pipeline.errors import StageError, UserError
 from stages.models.config import DistanceMLPSettings, SparseMLPSettings
+from stages.models.integer_rounding import to_integers
 from stages.models.margins import float_slack
 from stages.models.network_file import load_network, save_network
 from stages.models.networks import DistanceMLP, SparseMLP, build_network
@@ -131,3 +133,27 @@ def test_gradients_at_finite_p_are_those_of_the_full_network(p: float) -> None:
 def test_widths_and_edges_must_have_one_entry_a_layer() -> None:
     with pytest.raises(ValueError, match=r"one entry a layer"):
         SparseMLPSettings(kind="sparse_mlp", widths=(4, 3), num_edges=(5,))
+
+
+def test_dense_and_sparse_rows_give_identical_integers() -> None:
+    pixels = torch.randint(0, 256, (70, 1, 4, 4), dtype=torch.uint8)
+    full, sparse = (
+        to_integers(network, NORMALISATION, SHAPE, 5)
+        for network in (full_network(), sparse_network(1.0))
+    )
+    assert torch.equal(sparse.outputs_of(pixels), full.outputs_of(pixels))
+    points = full.points(pixels)
+    box = Box((points - 90).clamp(min=0), (points + 90).clamp(max=full.units_per_pixel))
+    for ours, theirs in zip(sparse.output_bounds(box), full.output_bounds(box), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("num_images", [1, 70])
+def test_one_call_gives_the_integers_of_layer_after_layer(num_images: int) -> None:
+    network = to_integers(sparse_network(0.3), NORMALISATION, SHAPE, 5)
+    pixels = torch.randint(0, 256, (num_images, 1, 4, 4), dtype=torch.uint8)
+    x = network.points(pixels).flatten(1)
+    for layer in network.layers:
+        x = layer(x)
+    assert torch.equal(network.outputs_of(pixels), x)
+    assert torch.equal(network.outputs(network.points(pixels)), x)

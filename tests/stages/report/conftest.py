@@ -35,7 +35,7 @@ from stages.data.records import (
     write_summary,
 )
 from stages.data.shards import Images, Sample, write_block_shard
-from stages.models.config import DistanceMLPSettings
+from stages.models.config import AnyNetworkSettings, DistanceMLPSettings, SparseMLPSettings
 from stages.models.network_file import save_network
 from stages.models.networks import build_network
 from stages.models.normalisation import Normalisation
@@ -85,6 +85,8 @@ class Run:
     source: str | None = None
     pruned_eps: Fraction | None = None
     """Where the pruned network beside the full one was certified; None: there is none."""
+    is_pruned_alone: bool = False
+    """Whether the report is on the pruned network, and the full one is not among its inputs."""
 
 
 @pytest.fixture(scope="session")
@@ -136,6 +138,8 @@ def artifacts(folder: Path, what: Run) -> Context:
     if what.pruned_eps is not None:
         _write_pruned(folder, what, records)
         inputs |= {"pruned": "prune", "pruned_records": "certify_pruned"}
+    if what.is_pruned_alone:
+        inputs = {"data": "shard", "network": "prune", "records": "certify_pruned"}
     return Context(
         pipeline="quickstart",
         stage="report",
@@ -289,18 +293,19 @@ def _draw(indices: range, what: Run) -> Images:
 
 
 def _write_network(folder: Path, what: Run) -> None:
+    _save(folder, DistanceMLPSettings(kind="distance_mlp", width=16, depth=3), what)
+
+
+def _save(folder: Path, settings: AnyNetworkSettings, what: Run) -> None:
     torch.manual_seed(0)
-    settings = DistanceMLPSettings(kind="distance_mlp", width=16, depth=3)
-    network = build_network(settings, what.image_shape, len(what.classes))
-    normalisation = Normalisation((0.286,) * what.image_shape[2], 0.352)
     save_network(
         folder,
-        network,
+        build_network(settings, what.image_shape, len(what.classes)),
         settings,
         dataset=what.dataset,
         image_shape=what.image_shape,
         classes=what.classes,
-        normalisation=normalisation,
+        normalisation=Normalisation((0.286,) * what.image_shape[2], 0.352),
     )
 
 
@@ -309,7 +314,10 @@ def _write_pruned(folder: Path, what: Run, records: Sequence[Record]) -> None:
     prune_dir, certify_dir = (partial_dir(folder / name) for name in ("prune", "certify_pruned"))
     prune_dir.mkdir()
     certify_dir.mkdir()
-    (prune_dir / "network.safetensors").write_bytes(bytes(1234))
+    settings = SparseMLPSettings(
+        kind="sparse_mlp", widths=(13, len(what.classes)), num_edges=(40, 25)
+    )
+    _save(prune_dir, settings, what)
     write_pruning(prune_dir, pruning_of(what))
     assert what.pruned_eps is not None
     rows = [row.model_copy(update={"certified": row.radius > what.pruned_eps}) for row in records]

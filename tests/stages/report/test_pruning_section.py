@@ -52,6 +52,17 @@ def test_the_pipeline_to_repeat_has_every_stage(pruned_report) -> None:
         assert f"  {stage}" in spec
 
 
+def test_a_report_on_a_pruned_network_alone_names_the_stages_behind_it(
+    tmp_path, make_report
+) -> None:
+    folder = make_report(tmp_path, pruned_eps=Fraction(1, 10), is_pruned_alone=True)
+    spec = (folder / "quickstart.yaml").read_text()
+    for stage in ("shard:", "train:", "prune:", "certify_pruned:"):
+        assert f"  {stage}" in spec
+    (network,) = json.loads((folder / "report.json").read_text())["networks"]
+    assert (network["kind"], network["num_parameters"]) == ("sparse_mlp", 40 + 25 + 10)
+
+
 def test_without_a_pruned_network_nothing_is_said_of_pruning(report_dir) -> None:
     assert "Pruning" not in (report_dir / "index.html").read_text()
     assert "Pruning" not in (report_dir / "report.md").read_text()
