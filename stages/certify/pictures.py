@@ -93,7 +93,8 @@ def print_pictures(paths: Sequence[Path], network_dir: Path | None, runs_dir: Pa
 
     Args:
         paths: PNG or JPEG files.
-        network_dir: folder of a certify stage; None: the only one under `runs_dir`.
+        network_dir: folder of a certify stage; None: the only one under `runs_dir`, or the only one
+            that is called `certify`.
         runs_dir: where the folders of results are.
 
     Raises:
@@ -133,7 +134,9 @@ def read_picture(path: Path, loaded: LoadedIntegerNetwork) -> NDArray[np.uint8]:
 
 
 def _only_network(runs_dir: Path) -> Path:
-    found = sorted(path.parent for path in runs_dir.glob(f"*/[!.]*/{INTEGER_DESCRIPTION_NAME}"))
+    usual = runs_dir.glob(f"*/certify/{INTEGER_DESCRIPTION_NAME}")
+    every = runs_dir.glob(f"*/[!.]*/{INTEGER_DESCRIPTION_NAME}")
+    found = sorted(path.parent for path in usual) or sorted(path.parent for path in every)
     if len(found) == 1:
         return found[0]
     if not found:
@@ -141,8 +144,9 @@ def _only_network(runs_dir: Path) -> Path:
             f"there is no exact network under {runs_dir}; run a pipeline's certify stage first, or "
             "name its folder with --network"
         )
-    names = ", ".join(map(str, found))
-    raise UserError(f"several networks are there ({names}); choose one with --network")
+    raise UserError(
+        f"several networks are there ({', '.join(map(str, found))}); choose one with --network"
+    )
 
 
 def _lines(path: Path, proof: PictureProof) -> list[str]:

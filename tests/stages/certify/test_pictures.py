@@ -58,8 +58,12 @@ def test_the_only_network_under_runs_is_the_default(certified, tmp_path, capsys)
     (runs / "mine" / "certify").symlink_to(certified)
     print_pictures([certified.parent / "0.png"], None, runs)
     assert f"network {runs / 'mine' / 'certify'}" in capsys.readouterr().out
-    (runs / "mine" / "again").symlink_to(certified)
-    with pytest.raises(UserError, match=r"several networks .*again.*certify.*--network"):
+    (runs / "mine" / "certify_pruned").symlink_to(certified)
+    print_pictures([certified.parent / "0.png"], None, runs)
+    assert f"network {runs / 'mine' / 'certify'}," in capsys.readouterr().out
+    (runs / "yours").mkdir()
+    (runs / "yours" / "certify").symlink_to(certified)
+    with pytest.raises(UserError, match=r"several networks .*mine.*yours.*--network"):
         print_pictures([certified.parent / "0.png"], None, runs)
 
 
