@@ -89,6 +89,8 @@ def linf_distance(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
     Source: arXiv:2102.05363, section 3.
     """
     check_arguments("linf_distance", {"x": x}, weight, groups, (*FLOATS, *INTEGERS))
+    if _is_served_as_float32(x):
+        return linf_distance(x.float(), weight.float(), groups).to(x.dtype)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         distance, _ = _ops.linf_distance_argmax(_to_rows(x), weight, groups)
     else:
@@ -160,6 +162,9 @@ def linf_distance_bounds(
     """
     box = {"lower": lower, "upper": upper}
     check_arguments("linf_distance_bounds", box, weight, groups, (*FLOATS, *INTEGERS))
+    if _is_served_as_float32(lower):
+        ends = linf_distance_bounds(lower.float(), upper.float(), weight.float(), groups)
+        return ends[0].to(lower.dtype), ends[1].to(lower.dtype)
     smallest, largest = _ops.linf_distance_bounds(_to_rows(lower), _to_rows(upper), weight, groups)
     return _to_layout(smallest, lower), _to_layout(largest, lower)
 
@@ -217,6 +222,11 @@ def _check_kind(
     if len(set(dtypes.values())) > 1:
         given = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
         raise TypeError(f"{operator}: dtypes differ ({given}); convert one of them.")
+
+
+def _is_served_as_float32(x: Tensor) -> bool:
+    """16-bit integers on a GPU: float32 has kernels there, and holds all their differences."""
+    return x.dtype == torch.int16 and x.device.type == "cuda"
 
 
 def _working_dtype(x: Tensor) -> torch.dtype:

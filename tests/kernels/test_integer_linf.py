@@ -103,6 +103,22 @@ def test_every_point_of_a_box_is_within_its_bounds(
         assert (smallest <= distance).all() and (distance <= largest).all()
 
 
+def test_float32_gives_the_distances_of_16_bit_integers_exactly(every_kernel: str) -> None:
+    """What GPUs rely on: no difference of two such numbers is beyond 2^24."""
+    weight, lower = integers(torch.int16, 70, 300), integers(torch.int16, 40, 300, seed=1)
+    upper = torch.maximum(lower, integers(torch.int16, 40, 300, seed=2))
+    as_floats = kernels.linf_distance_bounds(lower.float(), upper.float(), weight.float())
+    for found, exact in zip(
+        (kernels.linf_distance(lower.float(), weight.float()), *as_floats),
+        (
+            kernels.linf_distance(lower, weight),
+            *kernels.linf_distance_bounds(lower, upper, weight),
+        ),
+        strict=True,
+    ):
+        assert torch.equal(found.to(torch.int16), exact)
+
+
 def test_operators_without_integers_refuse_them() -> None:
     x, weight = torch.zeros(2, 4, dtype=torch.int16), torch.zeros(3, 4, dtype=torch.int16)
     with pytest.raises(TypeError, match=r"int16; expected torch.float32 or torch.float64\."):
