@@ -10,6 +10,9 @@ from torch import Tensor
 from kernels.backend import available_cpu_kernels, cpu_kernels
 
 EXPONENTS = (2.0, 2.5, 3.0, 4.0, 7.7, 8.0, 8.1, 13.4, 16.0, 20.0, 37.0, 61.3, 150.5, 300.0, 1000.0)
+FLOOR = 4e-7
+"""Error allowed besides twice the reference's own; p times that for gradients, because the power
+multiplies the rounding of the distance."""
 
 
 @pytest.fixture(params=available_cpu_kernels() or ("reference",))

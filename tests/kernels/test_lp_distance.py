@@ -9,11 +9,8 @@ from torch import Tensor
 
 import kernels
 from kernels import reference
-from tests.kernels.conftest import EXPONENTS, error_of
+from tests.kernels.conftest import EXPONENTS, FLOOR, error_of
 
-# Allowed besides twice the reference's own error; p times that for gradients, because the power
-# multiplies the rounding of the distance.
-FLOOR = 4e-7
 SHAPES = ((1, 1, 1), (3, 5, 2), (70, 33, 45), (64, 128, 96), (9, 1000, 10), (130, 17, 131))
 
 

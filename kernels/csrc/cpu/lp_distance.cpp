@@ -16,8 +16,17 @@ constexpr int kRows = kHasManyRegisters ? 6 : 2;
 // Sums outside these may have lost terms to underflow or overflow.
 constexpr float kSmallestSum = 0x1p-80f, kLargestSum = 0x1p126f;
 
-// So many terms are added one after the other before they join the rest: it keeps rounding small.
-constexpr int64_t kPartialSum = 128;
+// So many terms are added one after the other before they join the rest: each may lose half a unit,
+// of which the root leaves a p-th, 2^-22 of the distance in all.
+constexpr int64_t partial_sum(int64_t p) { return 4 * p; }
+
+// Adds to a total what its own rounding does not swallow: `lost` is what the last one did.
+inline void add_compensated(V term, V* total, V* lost) {
+  const V wanted = term - *lost;
+  const V sum = opaque(*total + wanted);
+  *lost = opaque(sum - *total) - wanted;
+  *total = sum;
+}
 
 // S^(1/p) for S >= 1 (or 0, whose result is not used).
 inline V root(V sum, float p) { return exp2_of(log2_of(sum) * all(1.0f / p)); }
@@ -26,9 +35,10 @@ inline V root(V sum, float p) { return exp2_of(log2_of(sum) * all(1.0f / p)); }
 template <int kSquarings>
 __attribute__((noinline)) bool squares_pass(const float* packed, const float* const* rows,
                                             int64_t num_inputs, float unscale, float* result) {
-  V total[kRows][kVectors];
+  constexpr int64_t kPartialSum = partial_sum(1 << kSquarings);
+  V total[kRows][kVectors], lost[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) total[r][v] = all(0.0f);
+    for (int v = 0; v < kVectors; ++v) total[r][v] = lost[r][v] = all(0.0f);
   }
   for (int64_t first = 0; first < num_inputs; first += kPartialSum) {
     const int64_t last = first + kPartialSum < num_inputs ? first + kPartialSum : num_inputs;
@@ -49,7 +59,7 @@ __attribute__((noinline)) bool squares_pass(const float* packed, const float* co
       }
     }
     for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) total[r][v] = total[r][v] + sum[r][v];
+      for (int v = 0; v < kVectors; ++v) add_compensated(sum[r][v], &total[r][v], &lost[r][v]);
     }
   }
   V smallest = total[0][0], largest = total[0][0];
@@ -70,15 +80,16 @@ template <class Power>
 __attribute__((noinline)) void sum_of_list(const PowerPlan& plan, const float* packed,
                                            const float* row, const int32_t* list, int64_t count,
                                            const V* max, V* total) {
-  V largest[kVectors], inverse[kVectors];
+  const auto partial = partial_sum(static_cast<int64_t>(plan.q));
+  V largest[kVectors], inverse[kVectors], lost[kVectors];
   for (int v = 0; v < kVectors; ++v) {
     largest[v] = max[v];
     // Outputs below are done again in double precision; here they must only stay finite.
     inverse[v] = all(1.0f) / SUPNORM_ISA::max(max[v], all(kSmallestDistance));
-    total[v] = all(0.0f);
+    total[v] = lost[v] = all(0.0f);
   }
-  for (int64_t first = 0; first < count; first += kPartialSum) {
-    const int64_t last = first + kPartialSum < count ? first + kPartialSum : count;
+  for (int64_t first = 0; first < count; first += partial) {
+    const int64_t last = first + partial < count ? first + partial : count;
     V sum[kVectors];
     for (int v = 0; v < kVectors; ++v) sum[v] = all(0.0f);
     for (int64_t k = first; k < last; ++k) {
@@ -91,7 +102,7 @@ __attribute__((noinline)) void sum_of_list(const PowerPlan& plan, const float* p
       Power::template raise<kVectors>(plan, size, largest, inverse, power);
       for (int v = 0; v < kVectors; ++v) sum[v] = sum[v] + power[v];
     }
-    for (int v = 0; v < kVectors; ++v) total[v] = total[v] + sum[v];
+    for (int v = 0; v < kVectors; ++v) add_compensated(sum[v], &total[v], &lost[v]);
   }
 }
 

@@ -13,6 +13,8 @@ constexpr int kPoints = 80;
 
 // Relative error of h, a quarter of what the rounding of u to float32 makes of it.
 constexpr double kTolerance = 1.5e-8;
+// Times this where a term and all others of its size are at most as much as the largest.
+constexpr double kLargestShare = 8;
 // Degrees that the kernels are compiled for.
 constexpr int kNarrowDegrees[] = {2, 3, 4, 5, 6, 7, 9, 12};
 // Up to this degree the narrow polynomial is cheaper than a table.
@@ -23,7 +25,7 @@ constexpr double kLargestCoefficient = 8;
 // The function to fit, (1 + s)^w on [low, high], and how much each error weighs: 1 / (error
 // allowed).
 struct Target {
-  double low, high, w, q;
+  double low, high, w, q, kept_bits;
   PowerUse use;
   bool is_relaxed;  // errors of small powers weigh less
 
@@ -32,8 +34,12 @@ struct Target {
   double weight(double s) const {
     const double strict = 1 / (value(s) * kTolerance);
     if (!is_relaxed) return strict;
-    if (use == PowerUse::kSum) return strict * pow(1 + s, 0.7 * q);
     const double bits = -q * log2(1 + s);
+    if (use == PowerUse::kSum) {
+      // Many terms of one size may add up to as much as the largest.
+      const double fan_in_bits = kept_bits - kSumBits;
+      return strict / fmin(exp2(0.7 * bits), kLargestShare * exp2(fmax(bits - fan_in_bits, 0)));
+    }
     return strict / fmin(exp2(bits / 4), fmax(1e-4 / (q * kTolerance), 1));
   }
 };
@@ -139,7 +145,7 @@ bool set_polynomial(const Target& target, const int (&degrees)[kCount], PowerPla
 void set_mantissa_polynomial(double low, double high, double w, double q, PowerPlan* plan) {
   constexpr int kDegree[] = {PowerPlan::kMantissaDegree};
   [[maybe_unused]] const bool is_good_enough =
-      set_polynomial({low, high, w, q, PowerUse::kSlope, false}, kDegree, plan);
+      set_polynomial({low, high, w, q, 0, PowerUse::kSlope, false}, kDegree, plan);
   assert(is_good_enough);  // for every w in [1, 2)
 }
 
@@ -153,7 +159,7 @@ PowerPlan make_plan(double q, double kept_bits, PowerUse use, int table_size) {
   plan.threshold = static_cast<float>(threshold);
   PowerPlan narrow = plan;
   const bool is_narrow =
-      set_polynomial({threshold - 1, 0, w, q, use, true}, kNarrowDegrees, &narrow);
+      set_polynomial({threshold - 1, 0, w, q, kept_bits, use, true}, kNarrowDegrees, &narrow);
   if (is_narrow && narrow.degree <= kCheapDegree) return narrow;
   if (table_size > 0 && threshold >= exp2(1 - table_size)) {
     plan.kind = PowerKind::kTable;

@@ -26,9 +26,13 @@ struct PowerPlan {
   float table[kMaxTable];              // of 2^(q * e), at the low bits of 127 + e
 };
 
+// Bits that a sum keeps: all terms left out are together below 2^-kSumBits of it.
+constexpr double kSumBits = 26;
+
 // What the power is for.
 enum class PowerUse {
-  kSum,    // terms of a sum whose largest is 1: errors count against 1
+  kSum,    // terms of a sum whose largest is 1, 2^(kept_bits - kSumBits) of them: errors count
+           // against the sum
   kSlope,  // each for itself: relative errors count, up to 1e-4 for the smallest
 };
 

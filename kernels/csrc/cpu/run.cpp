@@ -270,8 +270,7 @@ void run_lp_distance(const Problem& a, double p, float* out) {
   args.scale = args.p_squarings != 0
                    ? choose_scale(largest, -6, static_cast<int>((120 - fan_in_bits) / p))
                    : choose_scale(largest, -30, 100);
-  // All terms left out together are below 2^-26 of the sum.
-  args.plan = plan_power(p, 26 + fan_in_bits, PowerUse::kSum, kernels().table_size);
+  args.plan = plan_power(p, kSumBits + fan_in_bits, PowerUse::kSum, kernels().table_size);
   args.out = out;
   run_forward(args, prefers_batch_lanes(a), kernels().lp_distance);
 }
