@@ -41,7 +41,7 @@ class AttackSettings(SettingsGroup):
     """Tries for each loss and p. The first restart starts at the image, others anywhere in the
     ball."""
 
-    p: tuple[Norm, ...] = Field((32.0, 128.0, 8.0, "inf"), min_length=1)
+    p: tuple[Norm, ...] = Field((128.0, 32.0, 8.0, "inf"), min_length=1)
     """Where gradients are taken, most promising first; a finite p makes the gradient dense."""
 
     losses: tuple[Literal["ce", "margin"], ...] = Field(("ce", "margin"), min_length=1)
