@@ -104,12 +104,12 @@ def linf_distance_argmax(x: Tensor, weight: Tensor, groups: int = 1) -> tuple[Te
     Args and Raises: see `linf_argmax`.
 
     Returns:
-        Distances and int64 indices, each (B, O) or (B, O, L).
+        Distances and int32 indices, each (B, O) or (B, O, L).
     """
     check_arguments("linf_distance_argmax", {"x": x}, weight, groups)
     with torch.no_grad():
         distance, argmax = _ops.linf_distance_argmax(_to_rows(x), weight, groups)
-    return _to_layout(distance, x), _to_layout(argmax.long(), x)
+    return _to_layout(distance, x), _to_layout(argmax, x)
 
 
 def linf_argmax(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
@@ -130,7 +130,7 @@ def linf_argmax(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
         ValueError: A shape or groups that does not fit.
         TypeError: A dtype or device that does not fit.
     """
-    return linf_distance_argmax(x, weight, groups)[1]
+    return linf_distance_argmax(x, weight, groups)[1].long()
 
 
 def linf_distance_bounds(

@@ -45,7 +45,7 @@ def _count_layer(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
     """Add the uses of one layer by one batch to its counts; returns its distances."""
     distance, argmax = kernels.linf_distance_argmax(x, weight)
     num_outputs, num_inputs = weight.shape
-    first_edge = torch.arange(num_outputs, device=x.device) * num_inputs
-    edges = (argmax + first_edge).flatten()
+    first_edge = torch.arange(num_outputs, dtype=torch.int32, device=x.device) * num_inputs
+    edges = (argmax + first_edge).flatten()  # int32 holds 16384 inputs by 16384 outputs
     counts += edges.bincount(minlength=weight.numel()).view_as(counts)
     return distance

@@ -105,3 +105,9 @@ def test_an_input_that_does_not_fit_is_refused() -> None:
     for x in (torch.zeros(2, 9, dtype=torch.int16), torch.zeros(2, 8, dtype=torch.int32)):
         with pytest.raises(RuntimeError, match=r"does not fit the layers"):
             kernels.sparse_linf_stack(x, stack)
+
+
+def test_opcheck_passes() -> None:
+    stack = SparseStack.of(8, layers_of(torch.int16, (8, 20, 3), share=0.5))
+    x = torch.randint(-9, 9, (5, 8), dtype=torch.int16)
+    torch.library.opcheck(torch.ops.supnorm.sparse_linf_stack.default, (x, *stack, 0))
