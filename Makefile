@@ -1,20 +1,28 @@
 # make quickstart   raw images -> certified report, with all the set-up that it needs
 # make test         the suite, with all the set-up that it needs
+# make monitor      Prometheus on http://127.0.0.1:9090, watching the runs of this machine
 # make check        style, types, import rules, shipped configs
 # make setup        environment, dependencies, compiled kernels, the Fashion-MNIST files
 
 PYTHON ?= python3
 VENV   ?= .venv
+MONITOR_PORT ?= 9090
 BIN    := $(VENV)/bin
 CSRC   := $(shell find kernels/csrc -type f)
 
-.PHONY: quickstart test check format setup clean
+.PHONY: quickstart monitor test check format setup clean
 
 quickstart: setup
 	$(BIN)/python -m pipeline run configs/quickstart.yaml
 
 test: setup
 	$(BIN)/pytest
+
+monitor:
+	@command -v prometheus >/dev/null || { echo "needs prometheus; on Debian: apt-get install prometheus" >&2; exit 2; }
+	mkdir -p runs/.metrics/targets
+	prometheus --config.file=configs/monitoring/prometheus.yml --storage.tsdb.path=runs/.metrics/prometheus \
+	  --web.listen-address=127.0.0.1:$(MONITOR_PORT)
 
 check: $(VENV)/dependencies
 	$(BIN)/ruff check

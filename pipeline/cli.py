@@ -1,7 +1,8 @@
-"""The command line: check, plan, run and status of a pipeline, and one kind of stage alone."""
+"""The command line: a pipeline here or on a cluster, and one kind of stage alone."""
 
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -37,6 +38,14 @@ RanksOption = Annotated[
 VerifyOption = Annotated[
     bool, typer.Option("--verify", help="Read every byte: find files altered since.")
 ]
+MemberOption = Annotated[
+    int | None,
+    typer.Option("--member", min=0, metavar="N", help="Only this member of a sweep, from 0."),
+]
+FlagsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[-- FLAGS OF SBATCH]", help="They win over the spec's resources."),
+]
 
 app = typer.Typer(
     help="Run pipelines from raw images to certified reports.",
@@ -54,8 +63,10 @@ def check(
     overrides: SetOption = None,
 ) -> None:
     """Read the spec and name every mistake in it, with its line; starts nothing."""
-    spec = _load(context, config, overrides, stage)
-    typer.echo(f"{config}: OK: {' -> '.join(stage.name for stage in spec.stages)}")
+    spec, _ = _load(context, config, overrides, stage)
+    counts = Counter(stage.base for stage in spec.stages)
+    names = [f"{name} (x {count})" if count > 1 else name for name, count in counts.items()]
+    typer.echo(f"{config}: OK: {' -> '.join(names)}")
 
 
 @app.command()
@@ -71,11 +82,11 @@ def plan(
     from pipeline.plan import assess, what_would_happen  # noqa: PLC0415  `check` needs none of it
     from pipeline.runner import refuse_stale_inputs  # noqa: PLC0415
 
-    spec = _load(context, config, overrides, stage)
-    if stage:
-        refuse_stale_inputs(spec, runs / spec.name, stage)
+    spec, chosen = _load(context, config, overrides, stage)
+    if chosen:
+        refuse_stale_inputs(spec, runs / spec.name, chosen)
     for name, assessment in assess(spec, runs / spec.name).items():
-        if not stage or name in stage:
+        if not chosen or name in chosen:
             words = what_would_happen(assessment, force)
             say(name, words, is_done=assessment.is_up_to_date and not force)
 
@@ -93,8 +104,8 @@ def run(
     """Run every stage that is not up to date; after a stop, the same command goes on."""
     from pipeline.runner import RunOptions, run_pipeline  # noqa: PLC0415  `check` needs none of it
 
-    spec = _load(context, config, overrides, stage)
-    options = RunOptions(runs, tuple(stage or ()), force, ranks, _this_command(context))
+    spec, chosen = _load(context, config, overrides, stage)
+    options = RunOptions(runs, tuple(chosen), force, ranks, _this_command(context))
     is_first = run_pipeline(spec, options)
     for found in spec.stages if is_first else ():
         page = runs / spec.name / found.name / "index.html"
@@ -114,8 +125,60 @@ def status(
     """Show how each stage stands, and when and how it was made."""
     from pipeline.status import print_status  # noqa: PLC0415  `check` needs none of it
 
-    spec = _load(context, config, overrides, stage)
-    print_status(spec, runs / spec.name, stage or (), verify)
+    spec, chosen = _load(context, config, overrides, stage)
+    print_status(spec, runs / spec.name, chosen, verify)
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    config: ConfigArgument,
+    flags: FlagsArgument = None,
+    stage: StageOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = Path("runs"),
+    force: ForceOption = False,
+) -> None:
+    """Send every stage that is not up to date to Slurm, as a chain of jobs."""
+    from pipeline.slurm import SubmitOptions, submit_pipeline  # noqa: PLC0415  only here
+
+    spec, chosen = _load(context, config, overrides, stage)
+    options = SubmitOptions(runs, tuple(chosen), force, tuple(overrides or ()), tuple(flags or ()))
+    submit_pipeline(spec, options)
+
+
+@app.command()
+def cancel(
+    context: typer.Context,
+    config: ConfigArgument,
+    stage: StageOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Cancel the Slurm jobs that still wait or run; the next start goes on where they stopped."""
+    from pipeline.slurm import cancel_jobs  # noqa: PLC0415  only here
+
+    spec, chosen = _load(context, config, overrides, stage)
+    cancel_jobs(spec, runs / spec.name, chosen)
+
+
+@app.command(hidden=True)
+def standing(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument()],
+    config: ConfigArgument,
+    stage: StageOption = None,
+    overrides: SetOption = None,
+    runs: RunsOption = Path("runs"),
+    force: ForceOption = False,
+    ranks: RanksOption = None,
+    member: MemberOption = None,
+) -> None:
+    """Say in one word to a job script whether its stages are done, else how far they are."""
+    from pipeline.standing import standing_of  # noqa: PLC0415  only here
+
+    spec, chosen = _load(context, config, overrides, stage, kind, member)
+    typer.echo(standing_of(spec, runs / spec.name, chosen))
 
 
 def main(package: str = STAGE_PACKAGE) -> NoReturn:
@@ -140,8 +203,9 @@ def main_of_stage(kind: str, package: str = STAGE_PACKAGE) -> NoReturn:
         runs: RunsOption = Path("runs"),
         force: ForceOption = False,
         ranks: RanksOption = None,
+        member: MemberOption = None,
     ) -> None:
-        run_kind(kind, context, config, stage, overrides, runs, force, ranks)
+        run_kind(kind, context, config, stage, overrides, runs, force, ranks, member)
 
     serve(alone, package, f"python -m {package}.{kind}")
 
@@ -155,16 +219,10 @@ def run_kind(
     runs: Path,
     force: bool,
     ranks: int | None,
+    member: int | None = None,
 ) -> None:
     """Run the stages of one kind, or those that `stage` names; the rest are options of `run`."""
-    spec = _load(context, config, overrides, stage)
-    names = [found.name for found in spec.stages if found.kind == kind]
-    if not names:
-        raise UserError(f"{config}: has no stage of kind {kind}")
-    chosen = stage or names
-    others = [name for name in chosen if name not in names]
-    if others:
-        raise UserError(f"--stage {others[0]}: is no stage of kind {kind}; use {names}")
+    _, chosen = _load(context, config, overrides, stage, kind, member)
     run(context, config, chosen, overrides, runs, force, ranks)
 
 
@@ -187,12 +245,29 @@ def serve(commands: typer.Typer, package: str, program: str) -> NoReturn:
 
 
 def _load(
-    context: typer.Context, config: Path, overrides: list[str] | None, stages: list[str] | None
-) -> Spec:
+    context: typer.Context,
+    config: Path,
+    overrides: list[str] | None,
+    stages: list[str] | None,
+    kind: str | None = None,
+    member: int | None = None,
+) -> tuple[Spec, list[str]]:
+    """The spec, and the stages that were chosen by name, kind and member; none: all of them."""
     spec = load_spec(config, overrides or (), context.obj)
-    for name in stages or ():
-        spec.stage(name)
-    return spec
+    if kind is None:
+        return spec, [found.name for name in stages or () for found in spec.named(name)]
+    of_kind = [found for found in spec.stages if found.kind == kind]
+    if not of_kind:
+        raise UserError(f"{config}: has no stage of kind {kind}")
+    named = [found for name in stages for found in spec.named(name)] if stages else of_kind
+    others = [found.name for found in named if found.kind != kind]
+    if others:
+        names = [found.name for found in of_kind]
+        raise UserError(f"--stage {others[0]}: is no stage of kind {kind}; use {names}")
+    chosen = [found.name for found in named if member is None or found.member == member]
+    if not chosen:
+        raise UserError(f"--member {member}: the sweep has no such member, counted from 0")
+    return spec, chosen
 
 
 def _this_command(context: typer.Context) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.matrix import Sweep
 from pipeline.metrics import Metrics
 from pipeline.progress import Progress, track
 from pipeline.pulse import Pulse
@@ -25,6 +26,8 @@ class Context:
     output_dir: Path
     inputs: Mapping[str, Path]
     """Input name -> committed artifact folder."""
+    sweep: Sweep | None = None
+    """Where the stage gathers a sweep: its members, whose names stand behind those of inputs."""
     ranks: Ranks = field(default_factory=Ranks)
     metrics: Metrics = field(default_factory=Metrics)
     """What Prometheus sees of this rank."""

@@ -111,7 +111,9 @@ def follow(crew: Crew, stop: StopSignals) -> None:
             functools.partial(crew.is_over, call),
         )
         if ended.signal_name:
-            raise InterruptedRun(f"rank {crew.ranks.rank}: {ended}")
+            is_calm = ended.signal_name not in ("SIGINT", "SIGHUP")
+            code = ExitCode.OK if is_calm else ExitCode.INTERRUPTED
+            raise InterruptedRun(f"rank {crew.ranks.rank}: {ended}", code)
         if not ended.is_ok:
             raise StageStopped(f"rank {crew.ranks.rank}: {ended}", ended.exit_code)
         crew.answer(call)

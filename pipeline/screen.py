@@ -60,6 +60,7 @@ _STYLES = {
     "incomplete": "yellow",
     "never run": "dim",
     "running": "bold cyan",
+    "queued": "magenta",
 }
 
 

@@ -51,6 +51,9 @@ class StageSettings(Settings):
     max_ranks: ClassVar[int | None] = None
     """The most processes that can share this stage; None: as many as the machine offers."""
 
+    gathers: ClassVar[bool] = False
+    """True for a stage that is made once from all members of a sweep (`pipeline.matrix`)."""
+
     how_only: ClassVar[tuple[str, ...]] = ()
     """Settings that decide how fast a result comes, not what it is: changing one neither makes an
     artifact stale nor keeps an earlier try from being continued."""

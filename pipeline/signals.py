@@ -40,8 +40,9 @@ class StopRequest:
             self._is_watched = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        is_repeated = self.is_made  # a batch system and a launcher may both ask
         self.signal_name = self.signal_name or signal.Signals(number).name
-        if not self._is_watched:
+        if not self._is_watched and not is_repeated:
             raise KeyboardInterrupt
 
 

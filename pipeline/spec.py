@@ -5,7 +5,7 @@ import importlib.util
 import pkgutil
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,21 @@ from pipeline.complaints import validate
 from pipeline.document import Document, read_document
 from pipeline.errors import UserError
 from pipeline.graph import running_order, wiring_mistakes
+from pipeline.matrix import (
+    Axis,
+    Member,
+    Sweep,
+    axes_of_stages,
+    blame_member,
+    full_name,
+    members_over,
+    read_axes,
+    sweep_of,
+    with_member,
+)
 from pipeline.mistakes import did_you_mean, nearest, shown
 from pipeline.overrides import apply_override
+from pipeline.resources import PipelineResources
 from pipeline.settings import Inputs, StageSettings
 
 STAGE_PACKAGE = "stages"
@@ -22,7 +35,7 @@ STAGE_PACKAGE = "stages"
 
 _PIPELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-_TOP = ("name", "stages")
+_TOP = ("name", "matrix", "resources", "stages")
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,15 @@ class Stage:
     settings: StageSettings
     inputs: Mapping[str, str]
     """Input name -> name of the stage that it comes from."""
+    member: int | None = None
+    """Which member of a sweep it is, counted from 0; None: the stage is made once."""
+    sweep: Sweep | None = None
+    """The members that it gathers; None: it reads one artifact an input."""
+
+    @property
+    def base(self) -> str:
+        """Its name as written in the spec, which all members share."""
+        return base_name(self.name)
 
 
 @dataclass(frozen=True)
@@ -45,17 +67,32 @@ class Spec:
     stages: tuple[Stage, ...]
     """In running order: a stage stands behind the stages that it reads."""
     package: str = STAGE_PACKAGE
+    resources: PipelineResources = field(default_factory=PipelineResources)
 
     def stage(self, name: str) -> Stage:
-        """The stage of this name.
+        """The stage of exactly this name.
 
         Raises:
             UserError: there is none.
         """
-        names = [stage.name for stage in self.stages]
-        if name not in names:
+        return next(stage for stage in self.named(name) if stage.name == name)
+
+    def named(self, name: str) -> list[Stage]:
+        """The stage of this name, or all members of a sweep that share it.
+
+        Raises:
+            UserError: there is none.
+        """
+        found = [stage for stage in self.stages if name in (stage.name, stage.base)]
+        if not found:
+            names = [name for stage in self.stages for name in (stage.base, stage.name)]
             raise UserError(f"{self.path}: no stage {shown(name)}; {did_you_mean(name, names)}")
-        return self.stages[names.index(name)]
+        return found
+
+
+def base_name(name: str) -> str:
+    """The name of a stage, or of an input, without the member of a sweep behind it."""
+    return name.partition(".")[0]
 
 
 def load_spec(path: Path, overrides: Sequence[str] = (), package: str = STAGE_PACKAGE) -> Spec:
@@ -71,17 +108,20 @@ def load_spec(path: Path, overrides: Sequence[str] = (), package: str = STAGE_PA
             wrong, and what would be right.
     """
     document = read_document(_content(path), str(path))
+    resources = PipelineResources()
     if isinstance(document.value, dict):
         for number, override in enumerate(overrides):
             apply_override(document, override, number)
         stages = _check(document, package)
+        resources = _check_resources(document)
     if document.mistakes:
         mistakes = sorted(document.mistakes)
         count = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
         raise UserError("\n".join([f"{path}: {count}", *map(str, mistakes)]))
     order = running_order({stage.name: stage.inputs for stage in stages})
     by_name = {stage.name: stage for stage in stages}
-    return Spec(path, document.value["name"], tuple(by_name[name] for name in order), package)
+    in_order = tuple(by_name[name] for name in order)
+    return Spec(path, document.value["name"], in_order, package, resources)
 
 
 def load_settings_class(package: str, kind: str) -> type[StageSettings]:
@@ -134,9 +174,41 @@ def _check(document: Document, package: str) -> list[Stage]:
             )
         return []
     kinds = stage_kinds(package)
-    found = {name: _check_stage(document, name, stages[name], package, kinds) for name in stages}
-    _check_wiring(document, stages, package, kinds)
-    return [stage for stage in found.values() if stage]
+    axes = read_axes(document)
+    reach = axes_of_stages(axes, _check_wiring(document, stages, package, kinds))
+    found = []
+    for name in stages:
+        for member in members_over(reach[name]):
+            stage = _check_stage(document, name, member, package, kinds)
+            if stage and stage.settings.gathers:
+                _refuse_own_axes(document, name, axes)
+                found.append(_gathering(stage, reach, document.value.get("matrix", {})))
+                break
+            if stage:
+                found.append(_as_member(stage, member, reach))
+    return found
+
+
+def _check_resources(document: Document) -> PipelineResources:
+    given = document.value.get("resources", {})
+    if document.has_mistake_at(("resources",)):
+        return PipelineResources()
+    if not isinstance(given, dict):
+        message = f'{shown(given)} is given; must be a group, e.g. {{time: "4:00:00"}}'
+        document.complain(("resources",), message)
+        return PipelineResources()
+    found = validate(PipelineResources, given)
+    if isinstance(found, list):
+        for inner, message in found:
+            document.complain(("resources", *inner), message)
+        return PipelineResources()
+    names = document.value.get("stages")
+    known = list(names) if isinstance(names, dict) else []
+    for name in found.stages:
+        if name not in known:
+            message = f"no stage has this name; {did_you_mean(name, known)}"
+            document.complain(("resources", "stages", name), message)
+    return found
 
 
 def _check_name(document: Document, spec: dict[str, Any]) -> None:
@@ -154,9 +226,11 @@ def _check_name(document: Document, spec: dict[str, Any]) -> None:
 
 
 def _check_stage(
-    document: Document, name: str, value: Any, package: str, kinds: list[str]
+    document: Document, name: str, member: Member, package: str, kinds: list[str]
 ) -> Stage | None:
+    """A stage with the settings that a member of a sweep gives it."""
     path = ("stages", name)
+    value = document.value["stages"][name]
     if not _STAGE_NAME.fullmatch(name):
         message = "a stage's name is letters, digits, _ and -, and begins with a letter or digit"
         document.complain(path, message)
@@ -175,14 +249,48 @@ def _check_stage(
         return None
     # An absent `inputs` is filled in, so that each missing input is named.
     given = {"inputs": {}, **{key: item for key, item in (value or {}).items() if key != "kind"}}
+    given = with_member(given, name, member)
     settings = validate(load_settings_class(package, str(kind)), given)
     if isinstance(settings, StageSettings):
         inputs = {key: item for key, item in settings.inputs if isinstance(item, str)}
         return Stage(name, str(kind), settings, inputs)
     for inner, message in settings:
-        if not document.has_mistake_at((*path, *inner)):
-            document.complain((*path, *inner), message)
+        blame_member(document, (*path, *inner), message, member)
     return None
+
+
+def _refuse_own_axes(document: Document, name: str, axes: Sequence[Axis]) -> None:
+    for axis in axes:
+        if name in axis.stages:
+            message = f"{name} is made once, from all members; its own settings cannot vary"
+            document.complain(("matrix", axis.name), message)
+
+
+def _as_member(stage: Stage, member: Member, reach: Mapping[str, Sequence[Axis]]) -> Stage:
+    """One member of a sweep: it reads the members that share its values."""
+    if not member:
+        return stage
+    inputs = {
+        name: full_name(source, [pair for pair in member if pair[0] in reach.get(source, ())])
+        for name, source in stage.inputs.items()
+    }
+    number = members_over(reach[stage.name]).index(member)
+    return replace(stage, name=full_name(stage.name, member), inputs=inputs, member=number)
+
+
+def _gathering(
+    stage: Stage, reach: Mapping[str, Sequence[Axis]], matrix: Mapping[str, Any]
+) -> Stage:
+    """A stage that reads every member of the stages that it reads."""
+    axes = reach[stage.name]
+    if not axes:
+        return stage
+    inputs = {
+        full_name(name, member): full_name(source, member)
+        for name, source in stage.inputs.items()
+        for member in members_over(reach.get(source, ()))
+    }
+    return replace(stage, inputs=inputs, sweep=sweep_of(matrix, axes))
 
 
 def _kind_of(name: str, stage: Any) -> Any:
@@ -191,7 +299,7 @@ def _kind_of(name: str, stage: Any) -> Any:
 
 def _check_wiring(
     document: Document, stages: dict[str, Any], package: str, known_kinds: list[str]
-) -> None:
+) -> dict[str, dict[str, str]]:
     """Check the inputs as written, so that a wrong setting elsewhere hides no wrong input."""
     wiring: dict[str, dict[str, str]] = {}
     kinds: dict[str, str] = {}
@@ -212,6 +320,7 @@ def _check_wiring(
     for path, message in wiring_mistakes(wiring, kinds, declared):
         if not document.has_mistake_at(path):
             document.complain(path, message)
+    return wiring
 
 
 def _inputs_class(package: str, kind: str) -> type[Inputs]:

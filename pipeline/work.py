@@ -10,6 +10,7 @@ from pipeline.artifacts import WORK_NAME, partial_dir, write_durably
 from pipeline.digests import recorded_settings
 from pipeline.errors import StageError
 from pipeline.markers import clear_markers
+from pipeline.matrix import Sweep
 from pipeline.spec import Spec, Stage
 
 
@@ -26,6 +27,8 @@ class Work(BaseModel):
     settings: dict[str, Any]
     inputs: dict[str, str]
     """Input name -> stage; its artifact lies beside the working folder."""
+    sweep: Sweep | None = None
+    """The members that it gathers."""
     work_digest: str
     """A working folder is resumed only by work of the same digest."""
     num_tries: int = 1
@@ -60,6 +63,7 @@ def prepare_working_dir(
         kind=stage.kind,
         settings=recorded_settings(stage.settings),
         inputs=dict(stage.inputs),
+        sweep=stage.sweep,
         work_digest=work_digest,
         num_tries=earlier.num_tries + 1 if earlier and can_resume else 1,
         seconds_before=earlier.seconds_before if earlier and can_resume else 0.0,

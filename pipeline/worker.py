@@ -27,7 +27,7 @@ from pipeline.ranks import Ranks
 from pipeline.screen import say_error
 from pipeline.settings import StageSettings
 from pipeline.signals import StopRequest
-from pipeline.spec import load_settings_class
+from pipeline.spec import base_name, load_settings_class
 from pipeline.work import Work, read_work
 
 LAUNCHER_FIRST_S = 5.0
@@ -55,6 +55,7 @@ def run_rank(working_dir: Path, stop: StopRequest) -> None:
         stage=work.stage,
         output_dir=working_dir,
         inputs={name: working_dir.parent / source for name, source in work.inputs.items()},
+        sweep=work.sweep,
         ranks=ranks,
         metrics=metrics,
         listener=listener,
@@ -93,8 +94,10 @@ def main() -> int:
 
 
 def _read_settings(work: Work) -> StageSettings:
+    # Members of a sweep stand behind the names that a spec, and the settings' class, know.
+    inputs = {base_name(name): base_name(source) for name, source in work.inputs.items()}
     settings = validate(
-        load_settings_class(work.package, work.kind), {**work.settings, "inputs": work.inputs}
+        load_settings_class(work.package, work.kind), {**work.settings, "inputs": inputs}
     )
     if isinstance(settings, list):
         raise StageError(f"{work.stage}: the code changed under a running stage: {settings[0]}")

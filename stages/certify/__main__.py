@@ -7,6 +7,7 @@ import typer
 
 from pipeline.cli import (
     ForceOption,
+    MemberOption,
     RanksOption,
     RunsOption,
     SetOption,
@@ -65,6 +66,7 @@ def certify(
     runs: RunsOption = Path("runs"),
     force: ForceOption = False,
     ranks: RanksOption = None,
+    member: MemberOption = None,
 ) -> None:
     """Run a pipeline's certify stages; or certify any picture; or audit what was certified.
 
@@ -89,7 +91,7 @@ def certify(
 
         audit_records(paths[0], data, sample, seed)
         return
-    run_kind("certify", context, paths[0], stage, overrides, runs, force, ranks)
+    run_kind("certify", context, paths[0], stage, overrides, runs, force, ranks, member)
 
 
 serve(commands, STAGE_PACKAGE, "python -m stages.certify")

@@ -34,6 +34,7 @@ class Settings(StageSettings):
 
     code: ClassVar[tuple[str, ...]] = ("stages.data", "stages.models")
     max_ranks: ClassVar[int | None] = 1
+    gathers: ClassVar[bool] = True
 
     inputs: Inputs
     title: str | None = Field(default=None, min_length=1, max_length=200)

@@ -188,6 +188,51 @@ class Reproduction:
 
 
 @dataclass(frozen=True)
+class SweepMember:
+    """What one combination of settings came to."""
+
+    labels: tuple[str, ...]
+    """Its value on each axis."""
+    eps: Fraction
+    clean: Share
+    attacked: Share
+    certified: Share
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over members that differ in their seed only."""
+
+    share: Share
+    """Counts of all members together."""
+    spread: float | None
+    """Standard deviation of a member's accuracy, in [0, 1]; None: there is one member only."""
+
+
+@dataclass(frozen=True)
+class SweepGroup:
+    """Members that differ in their seed only."""
+
+    labels: tuple[str, ...]
+    """Their value on each axis that is no seed."""
+    num_members: int
+    clean: Mean
+    attacked: Mean
+    certified: Mean
+
+
+@dataclass(frozen=True)
+class SweepTable:
+    """All members of a sweep."""
+
+    axes: tuple[str, ...]
+    seeds: tuple[str, ...]
+    """The axes that are averaged over."""
+    members: tuple[SweepMember, ...]
+    groups: tuple[SweepGroup, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole report."""
 
@@ -203,3 +248,5 @@ class Report:
     """In the order they ran."""
     times: tuple[StageTime, ...]
     reproduction: Reproduction
+    sweep: SweepTable | None = None
+    """All members, where there is a sweep; the rest of the report is of the first one."""

@@ -43,6 +43,7 @@ from stages.report.formats import eps_text, rate_text, shape_text
 from stages.report.gallery import build_gallery
 from stages.report.published import published_results
 from stages.report.reproduce import reproduction
+from stages.report.sweep import gather_sweep, of_first_member
 
 UNTRAINED = ("running_mean", "columns", "starts", "floor")
 """Tensors that follow from images, or say which edges there are; not trained by steps."""
@@ -56,6 +57,7 @@ def gather(context: Context, settings: Settings) -> Report:
     Raises:
         StageError: an artifact is damaged, or two of them contradict each other.
     """
+    sweep, context = gather_sweep(context), of_first_member(context)
     manifest = read_manifest(context.inputs["data"])
     network = _network(context, settings, manifest)
     pruned_pair = _pruned_pair(context, manifest, network) if "pruned" in context.inputs else None
@@ -72,6 +74,7 @@ def gather(context: Context, settings: Settings) -> Report:
         stages=stages,
         times=_times(stages, data, network),
         reproduction=reproduction(context, settings, stages),
+        sweep=sweep,
     )
 
 

@@ -75,6 +75,7 @@ def _environment(**options: Any) -> Environment:
         radius=formats.radius_text,
         ratio=lambda share: f"{100 * share:.2f}",
         shape=formats.shape_text,
+        spread=lambda spread: f"{100 * spread:.2f}",
         short=lambda figure: f"{figure:.4g}",
         utc=formats.utc_text,
         value=formats.value_text,

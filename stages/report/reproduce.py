@@ -8,6 +8,7 @@ import yaml
 
 from pipeline.artifacts import StageRecord
 from pipeline.context import Context
+from pipeline.spec import base_name
 from stages.report.config import Settings
 from stages.report.content import Reproduction
 from stages.report.formats import machine_text
@@ -26,8 +27,9 @@ def reproduction(
     own_settings = settings.model_dump(mode="json")
     spec = {
         "name": context.pipeline,
+        **({"matrix": context.sweep.matrix} if context.sweep else {}),
         "stages": {
-            **{stage.stage: _entry(stage) for stage in stages},
+            **{base_name(stage.stage): _entry(stage) for stage in stages},
             context.stage: {"kind": "report", **own_settings},
         },
     }
@@ -57,7 +59,7 @@ def reproduction(
 
 
 def _entry(stage: StageRecord) -> dict[str, Any]:
-    inputs = {name: source.stage for name, source in stage.inputs.items()}
+    inputs = {name: base_name(source.stage) for name, source in stage.inputs.items()}
     settings = {name: value for name, value in stage.settings.items() if name != "inputs"}
     return {"kind": stage.kind, **({"inputs": inputs} if inputs else {}), **settings}
 

@@ -33,7 +33,7 @@ stages:
     ) == [
         'x.yaml:1: name: "../toy" names a folder: use letters, digits and . _ -, and begin with a '
         "letter or digit",
-        "x.yaml:2: title: no such setting; choose one of: name, stages",
+        "x.yaml:2: title: no such setting; choose one of: matrix, name, resources, stages",
         "x.yaml:5: stages.make.text: 010 can be read as 8 and as 10; write 8 or 10, or "
         '"010" in quotes if the text is meant',
         'x.yaml:6: stages.make.cuont: no such setting; did you mean "count"?',
@@ -190,7 +190,7 @@ def test_stages_stand_in_running_order_and_are_found_by_name(desk):
 
 
 def test_a_kind_is_a_package_with_config_and_run(desk):
-    assert stage_kinds("toys") == ["act", "join", "make"]
+    assert stage_kinds("toys") == ["act", "gather", "join", "make"]
     assert {"data", "models"}.isdisjoint(stage_kinds("stages"))
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
@@ -101,9 +102,10 @@ class Cluster:
     def kill_node(self, node: str) -> None:
         """Lose a node as by a power cut: its slurmd and every process under it, all at once."""
         daemon = self._daemons.pop(node)
-        for pid in [daemon.pid, *_steps_of(node)]:
-            for victim in (pid, *_descendants(pid)):
-                _kill(victim)
+        heads = [daemon.pid, *_steps_of(self.folder / f"slurmd.{node}.log")]
+        for victim in [pid for head in heads for pid in (head, *_descendants(head))]:
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
         daemon.wait()
 
     def output(self, *command: str) -> str:
@@ -203,16 +205,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _steps_of(node: str) -> list[int]:
-    return []
+def _steps_of(log: Path) -> list[int]:
+    """The slurmstepd of a node: orphans that write its log."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_step = process.joinpath("comm").read_text().startswith("slurmstepd")
+            if is_step and any(fd.readlink() == log for fd in process.joinpath("fd").iterdir()):
+                found.append(int(process.name))
+    return found
 
 
 def _descendants(pid: int) -> list[int]:
+    with suppress(OSError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [found for child in children for found in (int(child), *_descendants(int(child)))]
     return []
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

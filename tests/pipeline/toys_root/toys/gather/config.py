@@ -1,0 +1,17 @@
+from typing import Annotated, ClassVar
+
+from pipeline.settings import Inputs as StageInputs
+from pipeline.settings import Kinds, StageSettings
+
+
+class Inputs(StageInputs):
+    pages: Annotated[str, Kinds("make")]
+    one: Annotated[str, Kinds("make")]
+
+
+class Settings(StageSettings):
+    code: ClassVar[tuple[str, ...]] = ()
+    max_ranks: ClassVar[int | None] = 1
+    gathers: ClassVar[bool] = True
+
+    inputs: Inputs
