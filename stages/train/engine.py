@@ -26,6 +26,9 @@ from stages.train.shifts import leave_shifts_alone
 OBJECTIVE = "objective."
 """Begins the names of weights and running means in a state."""
 
+NORM_STEPS = 50
+"""The norm of the gradient is measured this often: it reads every gradient once more."""
+
 
 class Engine:
     """An objective under training: one `step` is one global batch over all ranks.
@@ -53,6 +56,8 @@ class Engine:
         self._engine, self._held = _start_deepspeed(
             self.objective, self._optimiser, settings, spread, ranks
         )
+        self.gradient_norm: float | None = None
+        """Euclidean norm of the newest gradient that was measured; None: none was yet."""
         self._begin_moments()
 
     def step(self, images: Tensor, labels: Tensor, moment: Moment, mean_count: float) -> Outcome:
@@ -76,7 +81,12 @@ class Engine:
         self._engine.backward(outcome.loss)
         amount = moment.learning_rate * self._decay
         decay_(self.objective.network, moment.p, amount, self._held)
+        is_measured = self._engine.global_steps % NORM_STEPS == 0
+        whole = self._whole_gradient() if is_measured else []
+        norm = torch.nn.utils.get_total_norm(whole) if whole else None
         self._engine.step()
+        if is_measured:
+            self._keep_norm(norm)
         self._keep_scale_positive()
         return Outcome(outcome.loss.detach(), outcome.num_correct)
 
@@ -131,6 +141,18 @@ class Engine:
         scale = self.objective.logit_scale
         if scale is not None:
             self._held.set_weight(scale, self._held.weight(scale).clamp(min=SMALLEST_SCALE))
+
+    def _whole_gradient(self) -> list[Tensor]:
+        """The gradients of all parameters; none where ZeRO has cut them up."""
+        if not isinstance(self._held, WholeTensors):
+            return []
+        gradients = (parameter.grad for parameter in self.objective.parameters())
+        return [gradient for gradient in gradients if gradient is not None]
+
+    def _keep_norm(self, norm: Tensor | None) -> None:
+        """Keep the norm of the gradient; ZeRO computes it itself, in its step."""
+        found = self._engine.get_global_grad_norm() if norm is None else norm
+        self.gradient_norm = None if found is None else float(found)
 
     def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name, buffer in self.objective.named_buffers():

@@ -62,6 +62,11 @@ class Meters:
         if torch.cuda.is_available():
             self._metrics.set(names.TRAIN_GPU_MEMORY, torch.cuda.max_memory_allocated())
 
+    def show_gradient_norm(self, norm: float | None) -> None:
+        """The newest that was measured; None where none was yet."""
+        if norm is not None:
+            self._metrics.set(names.TRAIN_GRADIENT_NORM, norm)
+
     def record_validation(self, counts: Counts) -> None:
         """The newest validation."""
         self._metrics.set(names.TRAIN_VALIDATION_CLEAN, counts.clean_accuracy)

@@ -102,6 +102,7 @@ def _train(parts: _Parts, first_step: int) -> None:
             mean_count = batches.mean_count(step % batches.cut.steps)
             outcome = parts.engine.step(inputs, batch.labels, moment, mean_count)
             journal.record_step(step, moment, outcome, len(batch), mean_count)
+            journal.meters.show_gradient_norm(parts.engine.gradient_norm)
             is_saved = _pause_where_due(parts, step + 1)
             progress.advance(1, journal.note)
             if vote.is_carried() and step + 1 < schedule.num_steps:
