@@ -26,8 +26,6 @@ class Context:
     output_dir: Path
     inputs: Mapping[str, Path]
     """Input name -> committed artifact folder."""
-    sweep: Sweep | None = None
-    """Where the stage gathers a sweep: its members, whose names stand behind those of inputs."""
     ranks: Ranks = field(default_factory=Ranks)
     metrics: Metrics = field(default_factory=Metrics)
     """What Prometheus sees of this rank."""
@@ -35,6 +33,8 @@ class Context:
     """Is told every few seconds how far a tracked step is."""
     stop: StopRequest = field(default_factory=StopRequest)
     """A stage that can stop half-way watches it, and then raises `StoppedOnRequest`."""
+    sweep: Sweep | None = None
+    """Where the stage gathers a sweep: its members, whose names stand behind those of inputs."""
 
     def track(self, title: str, total: int, unit: str) -> Progress:
         """A progress display of this stage; silent on every rank but the first."""

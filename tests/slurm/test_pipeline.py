@@ -39,14 +39,14 @@ def test_one_command_submits_every_stage_and_ends_in_a_report(desk):
 
 
 def test_a_failed_stage_cancels_what_follows_and_is_not_requeued(desk):
-    desk.write(40, **{"batch_size: 30": "batch_size: 31"})
+    desk.write(40, **{"batch_size: 30": "batch_size: 400"})
     desk.command("submit", "tiny.yaml")
     certify, report = desk.job_id("certify"), desk.job_id("report")
     desk.cluster.wait_for_state(desk.job_id("train"), "FAILED")
     desk.cluster.wait_for_state(certify, "CANCELLED")
     desk.cluster.wait_for_state(report, "CANCELLED")
     log = (desk.run_dir / f"slurm/train-{desk.job_id('train')}.log").read_text()
-    assert "31 cannot be shared equally by 2 ranks" in log
+    assert "batch_size is 400, but the split has only 150 images" in log
     assert "it got no further in this start: broken, not requeued" in log
     assert desk.cluster.job(desk.job_id("train"))["Restarts"] == "0"
     table = states(desk.command("status", "tiny.yaml"))
