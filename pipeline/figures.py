@@ -22,3 +22,8 @@ def bytes_text(num_bytes: int) -> str:
         size /= 1000
         units.pop(0)
     return f"{size:.1f} {units[0]}" if size < 9.95 and units[0] != "B" else f"{size:.0f} {units[0]}"
+
+
+def left_text(seconds: float) -> str:
+    """A span of time that is an estimate: no fractions of a second."""
+    return f"{seconds:.0f} s" if seconds < 59.5 else duration_text(seconds)

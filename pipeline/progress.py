@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from pipeline.figures import duration_text
+from pipeline.figures import duration_text, left_text
 from pipeline.pulse import Pulse
 
 QUIET_INTERVAL_S = 60.0
@@ -102,7 +102,7 @@ class Progress:
 
     def _pace(self, now: float) -> str:
         rate = self._rate(now)
-        left = f", {_left_text((self.total - self._done) / rate)} left" if rate > 0 else ""
+        left = f", {left_text((self.total - self._done) / rate)} left" if rate > 0 else ""
         return f"{_rate_text(rate)} {self.unit}/s{left}"
 
     def _line(self, now: float) -> str:
@@ -143,11 +143,6 @@ def track(
         listener: is told every few seconds, and at the end, how far it is.
     """
     return Progress(title, total, unit, is_shown, listener)
-
-
-def _left_text(seconds: float) -> str:
-    """An estimate: no fractions of a second."""
-    return f"{seconds:.0f} s" if seconds < 59.5 else duration_text(seconds)
 
 
 def _rate_text(rate: float) -> str:

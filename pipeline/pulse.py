@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.figures import duration_text
+from pipeline.figures import left_text
 
 PULSE_NAME = "progress.json"
 
@@ -31,7 +31,7 @@ class Pulse:
 
     def __str__(self) -> str:
         left = (self.total - self.done) / self.rate if self.rate > 0 else None
-        pace = f", {duration_text(left)} left" if left is not None else ""
+        pace = f", {left_text(left)} left" if left is not None else ""
         return f"{self.share:.0%} of {self.total:,} {self.unit}{pace}"
 
 
