@@ -1,6 +1,7 @@
 # make quickstart   raw images -> certified report, with all the set-up that it needs
 # make test         the suite, with all the set-up that it needs
 # make monitor      Prometheus on http://127.0.0.1:9090, watching the runs of this machine
+# make reliability  training killed again and again: what survives, as a table
 # make check        style, types, import rules, shipped configs
 # make setup        environment, dependencies, compiled kernels, the Fashion-MNIST files
 
@@ -10,7 +11,7 @@ MONITOR_PORT ?= 9090
 BIN    := $(VENV)/bin
 CSRC   := $(shell find kernels/csrc -type f)
 
-.PHONY: quickstart monitor test check format setup clean
+.PHONY: quickstart monitor test check format setup clean reliability
 
 quickstart: setup
 	$(BIN)/python -m pipeline run configs/quickstart.yaml
@@ -23,6 +24,8 @@ monitor:
 	mkdir -p runs/.metrics/targets
 	prometheus --config.file=configs/monitoring/prometheus.yml --storage.tsdb.path=runs/.metrics/prometheus \
 	  --web.listen-address=127.0.0.1:$(MONITOR_PORT)
+reliability: setup
+	$(BIN)/python -m tests.reliability.campaign
 
 check: $(VENV)/dependencies
 	$(BIN)/ruff check

@@ -1,5 +1,15 @@
-"""`python -m stages.train CONFIG`: the train stages of a pipeline, and nothing else of it."""
+"""`python -m stages.train CONFIG`: the train stages of a pipeline, and nothing else of it.
+
+With `--benchmark-data`: no training, but the images a second of its loaders.
+"""
+
+import sys
 
 from pipeline.cli import main_of_stage
 
-main_of_stage("train")
+if "--benchmark-data" in sys.argv:
+    from stages.train.benchmark import main
+
+    main()
+else:
+    main_of_stage("train")

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from pipeline.settings import ExactFraction, Kinds, StageSettings
 from pipeline.settings import Inputs as StageInputs
 from pipeline.settings import Settings as SettingsGroup
-from stages.data.config import AugmentSettings
+from stages.data.config import AugmentSettings, RemoteShards
 from stages.models.config import HybridSettings, NetworkSettings
 
 
@@ -206,7 +206,13 @@ class CheckpointSettings(SettingsGroup):
 class Settings(StageSettings):
     """Train a network on the `train` split; the same seed and batch give the same network."""
 
-    how_only: ClassVar[tuple[str, ...]] = ("spread", "loader", "num_threads", "checkpoint")
+    how_only: ClassVar[tuple[str, ...]] = (
+        "spread",
+        "loader",
+        "shards",
+        "num_threads",
+        "checkpoint",
+    )
 
     inputs: Inputs
 
@@ -238,6 +244,9 @@ class Settings(StageSettings):
     loader: Literal["resident", "streaming"] = "resident"
     """`resident` holds all images in memory; `streaming` is for data larger than that. The network
     is the same."""
+
+    shards: RemoteShards | None = None
+    """Where the shards lie, if not in the shard stage's artifact."""
 
     shuffle_window: int = Field(65_536, ge=1)
     """Images mixed at a time, over all ranks; a split that is no larger is permuted as a whole. The

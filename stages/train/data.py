@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from pipeline.ranks import Ranks
 from stages.data.batches import Batch, BatchSettings, ResidentBatches, TrainBatches, in_order
 from stages.data.manifest import Manifest, read_manifest
+from stages.data.remote import fetch_shards
 from stages.data.resident import ImageSet, load_split
 from stages.data.shards import read_samples, read_shard
 from stages.data.streaming import StreamingBatches
@@ -46,6 +48,12 @@ def open_data(
     """
     is_resident = settings.loader == "resident"
     manifest = read_manifest(data_dir)
+    if settings.shards:
+        wanted = [
+            shard for name in ("train", "validation") for shard in manifest.split(name).shards
+        ]
+        data_dir = fetch_shards(settings.shards, wanted, ranks)
+        dist.barrier()
     opened = _resident if is_resident else _streaming
     return opened(data_dir, manifest, settings, ranks, device)
 

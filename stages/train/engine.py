@@ -169,12 +169,15 @@ class Engine:
         So does DeepSpeed's ZeRO 1 and 2: it looks for all groups' moments after the first group's
         first step, and never finds those of the second.
         """
-        for group in self._optimiser.param_groups:
-            for tensor in group["params"]:
-                self._optimiser.state[tensor] = {
-                    "step": torch.zeros((), dtype=torch.float32, device=tensor.device),
-                    **{moment: torch.zeros_like(tensor) for moment in MOMENTS},
-                }
+        if isinstance(self._held, ScatteredTensors):
+            stepped = self._engine.optimizer.fp32_partitioned_groups_flat
+        else:
+            stepped = [one for group in self._optimiser.param_groups for one in group["params"]]
+        for tensor in stepped:
+            self._optimiser.state[tensor] = {
+                "step": torch.zeros((), dtype=torch.float32, device=tensor.device),
+                **{moment: torch.zeros_like(tensor) for moment in MOMENTS},
+            }
         if isinstance(self._held, SlicedTensors):
             self._engine.optimizer._lazy_init_hp_params_optimizer_state()
 

@@ -1,6 +1,7 @@
 """Tiny shards and settings: 6 x 6 images of three classes that a small network can learn."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -150,3 +151,16 @@ def start_train(data_dir: Path) -> Iterator[Callable[..., "subprocess.Popen[str]
         process.wait()
         assert process.stderr is not None
         process.stderr.close()
+
+
+@pytest.fixture
+def start_ranks(start_train: Callable[..., "subprocess.Popen[str]"]) -> Callable[..., Any]:
+    """`start_ranks(folder, settings, num_ranks)` runs the stage in so many processes."""
+
+    def start(folder: Path, settings: Settings, num_ranks: int) -> "list[subprocess.Popen[str]]":
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        return [start_train(folder, settings, rank, num_ranks, port) for rank in range(num_ranks)]
+
+    return start

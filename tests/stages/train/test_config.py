@@ -36,3 +36,9 @@ def test_settings_that_contradict_each_other_are_refused(tiny, changes, message)
 def test_settings_are_read_without_torch() -> None:
     code = "import sys, stages.train.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_how_training_is_spread_decides_nothing(tiny) -> None:
+    names = type(tiny()).how_only
+    assert {"spread", "loader", "shards", "num_threads", "checkpoint"} == set(names)
+    assert set(names) <= type(tiny()).model_fields.keys()
