@@ -24,6 +24,7 @@ monitor:
 	mkdir -p runs/.metrics/targets
 	prometheus --config.file=configs/monitoring/prometheus.yml --storage.tsdb.path=runs/.metrics/prometheus \
 	  --web.listen-address=127.0.0.1:$(MONITOR_PORT)
+
 reliability: setup
 	$(BIN)/python -m tests.reliability.campaign
 
