@@ -76,7 +76,7 @@ class Settings(StageSettings):
     """Training after the edges are chosen; left out, the weights stay as they were trained. What it
     gives is kept only if neither validation accuracy is the worse for it."""
 
-    batch_size: int = Field(1000, ge=1)
+    batch_size: int = Field(2000, ge=1)
     """Images at a time on a rank; changes memory and time, not results."""
 
     @model_validator(mode="after")

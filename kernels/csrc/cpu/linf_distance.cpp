@@ -120,7 +120,8 @@ int find_in_chunk(const float* x, const float* w, float value, int64_t count) {
   return __builtin_ctz(hits);
 }
 
-void find_inputs(const ForwardArgs& a, const TilePlace& place, const TaskMax& best) {
+__attribute__((noinline)) void find_inputs(const ForwardArgs& a, const TilePlace& place,
+                                           const TaskMax& best) {
   const Problem& problem = a.problem;
   for (int r = 0; r < place.num_rows; ++r) {
     for (int lane = 0; lane < place.num_lanes; ++lane) {
