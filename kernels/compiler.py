@@ -36,6 +36,7 @@ COMMON_SOURCES = (
     "dispatch",
     "plain",
     "power_plan",
+    "similar_rows",
 )
 # Compiled once an instruction set; the best one is chosen at run time.
 KERNEL_SOURCES = (

@@ -18,12 +18,12 @@ int64_t run_arithmetic(Arithmetic kind, int64_t count);
 
 namespace {
 
-void pack(const float* source, int64_t rows, int64_t columns, int64_t stride, float scale,
-          float* packed, float* spans, int64_t begin, int64_t end) {
+void pack(const float* source, int64_t rows, int64_t columns, int64_t stride, const int32_t* order,
+          float scale, float* packed, float* spans, int64_t begin, int64_t end) {
   for (int64_t block = begin; block < end; ++block) {
     float* low = spans + block * 2 * columns;
-    pack_block(source, rows, columns, stride, scale, block, packed + block * columns * kLanes, low,
-               low + columns);
+    pack_block<kLanes>(source, rows, columns, stride, order, scale, block,
+                       packed + block * columns * kLanes, low, low + columns);
   }
 }
 
@@ -49,11 +49,29 @@ void measure(const float* source, int64_t columns, int64_t stride, Sizes* sizes,
   for (int64_t row = begin; row < end; ++row) sizes[row] = sizes_of(source + row * stride, columns);
 }
 
+float distance_of(const float* a, const float* b, int64_t count, float scale) {
+  V sum = all(0.0f);
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth)
+    sum = fma(abs(load(a + i) - load(b + i)), all(scale), sum);
+  float total = sum_lanes(sum);
+  for (; i < count; ++i) total += __builtin_fabsf(a[i] - b[i]) * scale;
+  return total;
+}
+
+void distances(const float* source, int64_t columns, int64_t stride, float scale, int64_t from,
+               const int32_t* rows, float* result, int64_t begin, int64_t end) {
+  for (int64_t k = begin; k < end; ++k) {
+    result[k] = distance_of(source + rows[k] * stride, source + from * stride, columns, scale);
+  }
+}
+
 constexpr Kernels kTable = {SUPNORM_ISA_NAME,
                             kLanes,
                             kWidth,
                             kTableSize,
                             measure,
+                            distances,
                             pack,
                             linf_distance,
                             linf_distance_bounds,

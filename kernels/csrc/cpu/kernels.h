@@ -33,6 +33,7 @@ struct ForwardArgs {
   float scale;             // a power of two: kernels see scale * x and scale * w
   const float* packed;     // the operand along the lanes, scaled
   const float* spans;      // per block its lowest value of every input, then its highest
+  const int32_t* order;    // of the rows along the lanes; null for that of the matrix
   const float* broadcast;  // the other one, scaled
   int64_t broadcast_stride;
   double p;
@@ -55,8 +56,9 @@ struct BackwardArgs {
   const float* distance;   // (B, O)
   float *grad_x, *grad_w;  // (B, I) and (O, I), zero before; either may be null
 
-  // Any p. Factors are [block][output][grad, distance, 1 / distance][lane], blocks of `lanes`
+  // Any p. Factors are [block][output][grad, distance, 1 / distance][lane], blocks of kSlopeLanes
   // samples; limits [block][output]: below it |x - w| has no slope in any lane.
+  const int32_t* order;   // of the samples along the lanes; null for that of the matrix
   PowerPlan plan;         // of p - 1
   const float* scaled_w;  // (O, I)
   int64_t inputs_a_task;
@@ -66,6 +68,12 @@ struct BackwardArgs {
   int p_squarings;
   float *packed_x, *packed_w, *packed_grad_x, *packed_grad_w;
 };
+
+// Samples side by side in lp_distance_backward, whatever the vectors.
+constexpr int kSlopeLanes = 16;
+
+// The row of a matrix that is k-th in an order.
+inline int64_t row_at(const int32_t* order, int64_t k) { return order == nullptr ? k : order[k]; }
 
 // Samples that squares_backward takes together; packed_x and factors are padded to it.
 constexpr int kRowTile = 8;
@@ -86,12 +94,17 @@ struct Kernels {
   int table_size;     // exponents in a table of powers
   void (*measure)(const float* source, int64_t columns, int64_t stride, Sizes* sizes, int64_t begin,
                   int64_t end);  // a row; sizes has one entry a row
-  void (*pack)(const float* source, int64_t rows, int64_t columns, int64_t stride, float scale,
-               float* packed, float* spans, int64_t begin, int64_t end);  // a block of `lanes` rows
+  // Distances, sums of absolute differences times the scale, of some rows from row `from`.
+  void (*distances)(const float* source, int64_t columns, int64_t stride, float scale, int64_t from,
+                    const int32_t* rows, float* result, int64_t begin, int64_t end);
+  void (*pack)(const float* source, int64_t rows, int64_t columns, int64_t stride,
+               const int32_t* order, float scale, float* packed, float* spans, int64_t begin,
+               int64_t end);  // a block of `lanes` rows
   void (*linf_distance)(const ForwardArgs&, int64_t begin, int64_t end);
   void (*linf_distance_bounds)(const ForwardArgs&, int64_t begin, int64_t end);
   void (*lp_distance)(const ForwardArgs&, int64_t begin, int64_t end);
-  void (*lp_distance_factors)(const BackwardArgs&, int64_t begin, int64_t end);   // `lanes` samples
+  void (*lp_distance_factors)(const BackwardArgs&, int64_t begin,
+                              int64_t end);  // kSlopeLanes samples
   void (*lp_distance_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // inputs_a_task
   void (*squares_backward_factors)(const BackwardArgs&, int64_t begin, int64_t end);  // kRowTile
   void (*squares_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // squares_lanes

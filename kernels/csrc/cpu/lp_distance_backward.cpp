@@ -18,14 +18,14 @@ namespace {
 class Scratch {
  public:
   explicit Scratch(int64_t count)
-      : floats_(new float[count * (2 * kLanes + 2)]), list_(count), count_(count) {}
+      : floats_(new float[count * (2 * kSlopeLanes + 2)]), list_(count), count_(count) {}
   ~Scratch() { delete[] floats_; }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
   float* x() const { return floats_; }
-  float* grad_x() const { return floats_ + count_ * kLanes; }
-  float* low() const { return floats_ + 2 * count_ * kLanes; }
+  float* grad_x() const { return floats_ + count_ * kSlopeLanes; }
+  float* low() const { return floats_ + 2 * count_ * kSlopeLanes; }
   float* high() const { return low() + count_; }
   int32_t* list() const { return list_.data(); }
 
@@ -35,56 +35,73 @@ class Scratch {
   int64_t count_;
 };
 
-// The factors of a pass of lanes for one output.
+// A block of samples in vectors, and the inputs of which as many vectors are raised together.
+constexpr int kBlockVectors = kSlopeLanes / kWidth;
+constexpr int kInputs = kVectors / kBlockVectors;
+
+// The factors of one output, repeated for every input that is raised together.
 struct Factors {
   V grad[kVectors], distance[kVectors], inverse[kVectors];
 
   explicit Factors(const float* data) {
-    for (int v = 0; v < kVectors; ++v) {
-      grad[v] = load(data + v * kWidth);
-      distance[v] = load(data + kLanes + v * kWidth);
-      inverse[v] = load(data + 2 * kLanes + v * kWidth);
+    for (int k = 0; k < kVectors; ++k) {
+      const float* from = data + k % kBlockVectors * kWidth;
+      grad[k] = load(from);
+      distance[k] = load(from + kSlopeLanes);
+      inverse[k] = load(from + 2 * kSlopeLanes);
     }
   }
 };
 
-// Adds one output's gradients from a pass of lanes: to grad_x, and to its row of grad_w unless
-// null.
-template <class Power>
-__attribute__((noinline)) void add_pass(const PowerPlan& plan, const float* x, const float* w,
-                                        const float* factor_data, const int32_t* list,
-                                        int64_t count, float* grad_x, float* grad_w) {
-  const Factors factors(factor_data);
-  for (int64_t k = 0; k < count; ++k) {
-    const int64_t i = list[k];
-    const V r = all(w[i]);
-    V t[kVectors], size[kVectors], slope[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      t[v] = load(x + i * kLanes + v * kWidth) - r;
-      size[v] = abs(t[v]);
-    }
-    Power::template raise<kVectors>(plan, size, factors.distance, factors.inverse, slope);
-    V total = all(0.0f);
-    for (int v = 0; v < kVectors; ++v) {
-      const V flow = factors.grad[v] * with_sign(slope[v], t[v]);
-      float* target = grad_x + i * kLanes + v * kWidth;
-      store(target, load(target) + flow);
-      total = total + flow;
-    }
-    if (grad_w != nullptr) grad_w[i] -= sum_lanes(total);
+// Adds one output's gradients at a few inputs: to grad_x, and to its row of grad_w unless null.
+template <class Power, int kCount>
+inline void add_inputs(const PowerPlan& plan, const Factors& factors, const float* x,
+                       const float* w, const int32_t* inputs, float* grad_x, float* grad_w) {
+  constexpr int kAll = kCount * kBlockVectors;
+  V t[kAll], size[kAll], slope[kAll], total[kCount];
+  for (int k = 0; k < kAll; ++k) {
+    const int64_t i = inputs[k / kBlockVectors];
+    t[k] = load(x + i * kSlopeLanes + k % kBlockVectors * kWidth) - all(w[i]);
+    size[k] = abs(t[k]);
   }
+  Power::template raise<kAll>(plan, size, factors.distance, factors.inverse, slope);
+  for (int k = 0; k < kAll; ++k) {
+    const V flow = factors.grad[k] * with_sign(slope[k], t[k]);
+    float* target =
+        grad_x + inputs[k / kBlockVectors] * int64_t{kSlopeLanes} + k % kBlockVectors * kWidth;
+    store(target, load(target) + flow);
+    total[k / kBlockVectors] = k % kBlockVectors == 0 ? flow : total[k / kBlockVectors] + flow;
+  }
+  if (grad_w == nullptr) return;
+  float sums[kCount];
+  sum_lanes_of(total, sums);
+  for (int k = 0; k < kCount; ++k) grad_w[inputs[k]] -= sums[k];
+}
+
+// The same at all inputs listed.
+template <class Power>
+__attribute__((noinline)) void add_listed(const PowerPlan& plan, const float* factor_data,
+                                          const float* x, const float* w, const int32_t* list,
+                                          int64_t count, float* grad_x, float* grad_w) {
+  const Factors factors(factor_data);
+  int64_t k = 0;
+  for (; k + kInputs <= count; k += kInputs) {
+    add_inputs<Power, kInputs>(plan, factors, x, w, list + k, grad_x, grad_w);
+  }
+  for (; k < count; ++k) add_inputs<Power, 1>(plan, factors, x, w, list + k, grad_x, grad_w);
 }
 
 void unpack_block(const BackwardArgs& a, const float* grad_x, int64_t block, int64_t first,
                   int64_t count) {
-  const int64_t rows_left = a.problem.num_rows - block * kLanes;
-  const int64_t rows = rows_left < kLanes ? rows_left : kLanes;
+  const int64_t rows_left = a.problem.num_rows - block * kSlopeLanes;
+  const int64_t rows = rows_left < kSlopeLanes ? rows_left : kSlopeLanes;
   constexpr int64_t kStrip = 16;
   for (int64_t strip = 0; strip < count; strip += kStrip) {
     const int64_t end = strip + kStrip < count ? strip + kStrip : count;
     for (int64_t lane = 0; lane < rows; ++lane) {
-      float* to = a.grad_x + (block * kLanes + lane) * a.problem.x_stride + first;
-      for (int64_t i = strip; i < end; ++i) to[i] = grad_x[i * kLanes + lane];
+      float* to =
+          a.grad_x + row_at(a.order, block * kSlopeLanes + lane) * a.problem.x_stride + first;
+      for (int64_t i = strip; i < end; ++i) to[i] = grad_x[i * kSlopeLanes + lane];
     }
   }
 }
@@ -92,9 +109,9 @@ void unpack_block(const BackwardArgs& a, const float* grad_x, int64_t block, int
 void add_block(const BackwardArgs& a, const Scratch& scratch, int64_t block, int64_t first,
                int64_t count) {
   const Problem& problem = a.problem;
-  pack_block(problem.x + first, problem.num_rows, count, problem.x_stride, a.scale, block,
-             scratch.x(), scratch.low(), scratch.high());
-  for (int64_t i = 0; i < count * kLanes; ++i) scratch.grad_x()[i] = 0.0f;
+  pack_block<kSlopeLanes>(problem.x + first, problem.num_rows, count, problem.x_stride, a.order,
+                          a.scale, block, scratch.x(), scratch.low(), scratch.high());
+  for (int64_t i = 0; i < count * kSlopeLanes; ++i) scratch.grad_x()[i] = 0.0f;
   const Span span = {scratch.low(), scratch.high()};
   for (int64_t o = 0; o < problem.num_outputs; ++o) {
     const int64_t at = block * problem.num_outputs + o, row = o * problem.num_inputs + first;
@@ -102,13 +119,11 @@ void add_block(const BackwardArgs& a, const Scratch& scratch, int64_t block, int
     const float limit = a.skips ? a.limits[at] : 0.0f;
     const int64_t listed = list_candidates(span, w, count, limit, scratch.list());
     if (listed == 0) continue;
-    const float* factors = a.factors + at * 3 * kLanes;
+    const float* factors = a.factors + at * 3 * kSlopeLanes;
     float* grad_w = a.grad_w == nullptr ? nullptr : a.grad_w + row;
     with_power(a.plan, [&](auto power) {
-      for (int lane = 0; lane < kLanes; lane += kPassLanes) {
-        add_pass<decltype(power)>(a.plan, scratch.x() + lane, w, factors + lane, scratch.list(),
-                                  listed, scratch.grad_x() + lane, grad_w);
-      }
+      add_listed<decltype(power)>(a.plan, factors, scratch.x(), w, scratch.list(), listed,
+                                  scratch.grad_x(), grad_w);
     });
   }
   if (a.grad_x != nullptr) unpack_block(a, scratch.grad_x(), block, first, count);
@@ -123,17 +138,17 @@ void lp_distance_factors(const BackwardArgs& a, int64_t begin, int64_t end) {
   for (int64_t block = begin; block < end; ++block) {
     float* limits = a.limits + block * problem.num_outputs;
     for (int64_t o = 0; o < problem.num_outputs; ++o) limits[o] = __builtin_inff();
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const int64_t row = block * kLanes + lane;
-      float* out = a.factors + block * problem.num_outputs * 3 * kLanes + lane;
-      for (int64_t o = 0; o < problem.num_outputs; ++o, out += 3 * kLanes) {
-        const bool is_real = row < problem.num_rows;
-        const int64_t at = row * problem.out_stride + o;
+    for (int lane = 0; lane < kSlopeLanes; ++lane) {
+      const int64_t k = block * kSlopeLanes + lane;
+      float* out = a.factors + block * problem.num_outputs * 3 * kSlopeLanes + lane;
+      for (int64_t o = 0; o < problem.num_outputs; ++o, out += 3 * kSlopeLanes) {
+        const bool is_real = k < problem.num_rows;
+        const int64_t at = is_real ? row_at(a.order, k) * problem.out_stride + o : 0;
         const float distance = is_real ? a.distance[at] * a.scale : 0.0f;
         const bool counts = distance >= kSmallestDistance;
         out[0] = counts ? a.grad[at] : 0.0f;
-        out[kLanes] = counts ? distance : 1.0f;
-        out[2 * kLanes] = counts ? 1.0f / distance : 0.0f;
+        out[kSlopeLanes] = counts ? distance : 1.0f;
+        out[2 * kSlopeLanes] = counts ? 1.0f / distance : 0.0f;
         const float limit = distance * a.plan.threshold;
         if (counts && limit < limits[o]) limits[o] = limit;
       }
@@ -144,7 +159,7 @@ void lp_distance_factors(const BackwardArgs& a, int64_t begin, int64_t end) {
 void lp_distance_backward(const BackwardArgs& a, int64_t begin, int64_t end) {
   const FlushToZero guard;
   const Scratch scratch(a.inputs_a_task);
-  const int64_t blocks = (a.problem.num_rows + kLanes - 1) / kLanes;
+  const int64_t blocks = (a.problem.num_rows + kSlopeLanes - 1) / kSlopeLanes;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t first = task * a.inputs_a_task;
     const int64_t left = a.problem.num_inputs - first;

@@ -6,6 +6,8 @@
 #include <new>
 #include <vector>
 
+#include "similar_rows.h"
+
 namespace supnorm {
 namespace {
 
@@ -103,9 +105,10 @@ const float* scaled_copy(const float* source, int64_t rows, int64_t columns, int
   return copy;
 }
 
-// Lays the operands out and calls `kernel` on all tasks.
+// Lays the operands out, those along the lanes with similar rows side by side where asked, and
+// calls `kernel` on all tasks.
 template <class Kernel>
-void run_forward(ForwardArgs& args, bool batch_lanes, Kernel kernel) {
+void run_forward(ForwardArgs& args, bool batch_lanes, bool is_ordered, Kernel kernel) {
   const Kernels& k = kernels();
   const Problem& a = args.problem;
   const float *lane_source = a.w, *row_source = a.x;
@@ -116,6 +119,10 @@ void run_forward(ForwardArgs& args, bool batch_lanes, Kernel kernel) {
     std::swap(lane_rows, rows);
     std::swap(lane_stride, row_stride);
   }
+  std::vector<int32_t> order;
+  if (is_ordered)
+    order = similar_rows({lane_source, lane_rows, a.num_inputs, lane_stride}, args.scale);
+  args.order = is_ordered ? order.data() : nullptr;
   const int64_t num_blocks = blocks(lane_rows, k.lanes);
   const bool copies_rows = args.scale != 1.0f;
   const int64_t packed_size = num_blocks * k.lanes * a.num_inputs;
@@ -125,8 +132,8 @@ void run_forward(ForwardArgs& args, bool batch_lanes, Kernel kernel) {
   float* packed = workspace().take(packed_size);
   float* spans = workspace().take(spans_size);
   parallel(num_blocks, static_cast<double>(packed_size), [&](int64_t begin, int64_t end) {
-    k.pack(lane_source, lane_rows, a.num_inputs, lane_stride, args.scale, packed, spans, begin,
-           end);
+    k.pack(lane_source, lane_rows, a.num_inputs, lane_stride, args.order, args.scale, packed, spans,
+           begin, end);
   });
   args.batch_lanes = batch_lanes;
   args.skips = skips();
@@ -222,9 +229,12 @@ void run_general_backward(BackwardArgs& args) {
   const Kernels& k = kernels();
   const Problem& a = args.problem;
   args.plan = plan_power(args.p - 1, kKeptBits, PowerUse::kSlope, k.table_size);
-  const int64_t num_blocks = blocks(a.num_rows, k.lanes);
+  std::vector<int32_t> order;
+  if (args.skips) order = similar_rows({a.x, a.num_rows, a.num_inputs, a.x_stride}, args.scale);
+  args.order = args.skips ? order.data() : nullptr;
+  const int64_t num_blocks = blocks(a.num_rows, kSlopeLanes);
   const int64_t limits_size = num_blocks * a.num_outputs;
-  const int64_t factors_size = limits_size * 3 * k.lanes;
+  const int64_t factors_size = limits_size * 3 * kSlopeLanes;
   const bool copies_w = args.scale != 1.0f;
   Workspace& space = workspace();
   space.reset(padded(limits_size) + padded(factors_size) +
@@ -251,7 +261,7 @@ void run_linf_distance(const Problem& a, float* out, int32_t* argmax) {
   args.scale = 1.0f;
   args.out = out;
   args.argmax = argmax;
-  run_forward(args, prefers_batch_lanes(a), kernels().linf_distance);
+  run_forward(args, prefers_batch_lanes(a), false, kernels().linf_distance);
 }
 
 void run_linf_distance(const PlainProblem<double>& a, double* out, int32_t* argmax) {
@@ -272,7 +282,8 @@ void run_lp_distance(const Problem& a, double p, float* out) {
                    : choose_scale(largest, -30, 100);
   args.plan = plan_power(p, kSumBits + fan_in_bits, PowerUse::kSum, kernels().table_size);
   args.out = out;
-  run_forward(args, prefers_batch_lanes(a), kernels().lp_distance);
+  run_forward(args, prefers_batch_lanes(a), skips() && args.p_squarings == 0,
+              kernels().lp_distance);
 }
 
 void run_lp_distance(const PlainProblem<double>& a, double p, double* out) {
@@ -319,7 +330,7 @@ void run_bounds(const Problem& a, const float* upper, float* smallest, float* la
   args.upper = upper;
   args.out = smallest;
   args.out_largest = largest;
-  run_forward(args, false, kernels().linf_distance_bounds);
+  run_forward(args, false, false, kernels().linf_distance_bounds);
 }
 
 void run_bounds(const PlainProblem<double>& a, const double* upper, double* smallest,

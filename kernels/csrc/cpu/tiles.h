@@ -76,7 +76,7 @@ struct Pair {
 };
 
 inline Pair pair_at(const ForwardArgs& a, const TilePlace& place, int lane, int r) {
-  const int64_t lane_row = place.lane_begin + lane, row = place.row_begin + r;
+  const int64_t lane_row = row_at(a.order, place.lane_begin + lane), row = place.row_begin + r;
   return a.batch_lanes ? Pair{lane_row, row} : Pair{row, lane_row};
 }
 
@@ -85,7 +85,8 @@ inline void store_tile(const ForwardArgs& a, const TilePlace& place, const float
                        float* out) {
   const OutStrides strides = out_strides(a);
   for (int lane = 0; lane < place.num_lanes; ++lane) {
-    float* target = out + (place.lane_begin + lane) * strides.lane + place.row_begin * strides.row;
+    float* target = out + row_at(a.order, place.lane_begin + lane) * strides.lane +
+                    place.row_begin * strides.row;
     for (int r = 0; r < place.num_rows; ++r) target[r * strides.row] = result[r * kLanes + lane];
   }
 }

@@ -48,6 +48,15 @@ inline V opaque(V v) {
   return v;
 }
 
+// sums[k] <- the sum of v[k]'s lanes.
+template <int kCount>
+inline void sum_lanes_of(const V (&v)[kCount], float (&sums)[kCount]) {
+#if defined(__AVX512F__) && !defined(SUPNORM_AVX512VL)
+  if constexpr (kCount == 4 && kWidth == 16) return sum_lanes_of_four(v, sums);
+#endif
+  for (int k = 0; k < kCount; ++k) sums[k] = sum_lanes(v[k]);
+}
+
 inline float largest_lane(V v) { return -smallest_lane(all(0.0f) - v); }
 
 // While one lives, results too small for a normal float become 0: gradual underflow costs a hundred

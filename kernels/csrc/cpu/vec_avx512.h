@@ -60,3 +60,10 @@ inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
 }
 inline float sum_lanes(V v) { return _mm512_reduce_add_ps(v); }
 inline float smallest_lane(V v) { return _mm512_reduce_min_ps(v); }
+inline void sum_lanes_of_four(const V* v, float* sums) {
+  const V ab = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+  const V cd = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+  const V four = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(four), _mm512_extractf32x8_ps(four, 1));
+  _mm_storeu_ps(sums, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+}
