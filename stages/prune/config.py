@@ -1,8 +1,9 @@
 """Settings of the prune stage, free of torch."""
 
+from fractions import Fraction
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.settings import ExactFraction, Kinds, StageSettings
 from pipeline.settings import Inputs as StageInputs
@@ -41,6 +42,15 @@ class FineTuneSettings(SettingsGroup):
 
     seed: int = Field(0, ge=0)
     """Decides the order of the images."""
+
+    @field_validator("eps_train")
+    @classmethod
+    def _is_a_ball(cls, eps_train: Fraction) -> Fraction:
+        if eps_train == 0:
+            raise ValueError(
+                "eps_train is 0, but the loss divides by it; write a fraction like 1/10"
+            )
+        return eps_train
 
 
 class Settings(StageSettings):
