@@ -102,6 +102,8 @@ TRAIN_CHECKPOINT_TIME = _gauge(
 )
 TRAIN_GPU_MEMORY = _gauge("supnorm_train_gpu_memory_bytes", "Most memory that tensors have taken.")
 
+PRUNE_EDGES = _gauge("supnorm_prune_edges", "Edges of the network: before, and kept.", "which")
+
 CERTIFY_IMAGES = _counter(
     "supnorm_certify_images_total",
     "Images examined: certified, undecided, broken by the attack, or wrong unchanged.",

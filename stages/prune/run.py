@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from pipeline.context import Context
+from pipeline.metrics import PRUNE_EDGES
 from stages.data.batches import Batch, BatchSettings, ResidentBatches, in_order
 from stages.data.manifest import read_manifest
 from stages.data.processes import join_ranks, leave_ranks, lost_ranks_reported
@@ -100,6 +101,8 @@ def _save(context: Context, loaded: LoadedNetwork, outcome: Outcome) -> None:
     pruning = outcome.pruning
     write_pruning(context.output_dir, pruning)
     before, after = pruning.before, pruning.after
+    context.metrics.set(PRUNE_EDGES, pruning.num_edges_before, which="before")
+    context.metrics.set(PRUNE_EDGES, pruning.num_edges, which="kept")
     context.say(
         f"{pruning.num_edges:,} of {pruning.num_edges_before:,} edges kept "
         f"({pruning.sparsity:.2%} gone); of {pruning.num_validation_images:,} validation images "

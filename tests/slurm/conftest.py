@@ -28,17 +28,28 @@ stages:
     eps_train: 1/10
     network: {kind: distance_mlp, width: 16, depth: 2}
     loss: {kind: hinge}
-    schedule: {epochs: EPOCHS, p_rise_epoch: 1, p_infinite_epoch: EPOCHS}
+    schedule: {epochs: EPOCHS, p_rise_epoch: 1, p_infinite_epoch: LAST}
     batch_size: 30
     validation: {every_epochs: 5}
     checkpoint: {every_epochs: 2}
+  prune:
+    inputs: {data: shard, network: train}
+    eps: 1/20
+    sparsity: 0.5
   certify:
     inputs: {data: shard, network: train}
     eps: 1/20
     batch_size: 10
     attack: {steps: 1, p: [32], losses: [margin]}
+  certify_pruned:
+    kind: certify
+    inputs: {data: shard, network: prune}
+    eps: 1/20
+    batch_size: 10
+    attack: {steps: 1, p: [32], losses: [margin]}
   report:
-    inputs: {data: shard, network: train, records: certify}
+    inputs:
+      {data: shard, network: train, records: certify, pruned: prune, pruned_records: certify_pruned}
 """
 
 
@@ -67,7 +78,7 @@ class Desk:
         self.write()
 
     def write(self, epochs: int = 2, **replacements: str) -> None:
-        text = SPEC.replace("EPOCHS", str(epochs))
+        text = SPEC.replace("EPOCHS", str(epochs)).replace("LAST", str(epochs - 1))
         for old, new in replacements.items():
             text = text.replace(old, new)
         (self.folder / "tiny.yaml").write_text(text)
@@ -102,12 +113,12 @@ class Desk:
         def is_there() -> bool:
             return latest.exists() and int(latest.read_text().removeprefix("step-")) > after
 
-        self.cluster.wait_for(is_there, 60, "a checkpoint")
+        self.cluster.wait_for(is_there, 120, "a checkpoint")
 
     def job_id(self, stage: str) -> str:
         return read_jobs(self.run_dir)[stage].job_id
 
-    def wait_until_done(self, *stages: str, timeout_s: float = 120) -> None:
+    def wait_until_done(self, *stages: str, timeout_s: float = 180) -> None:
         def is_done() -> bool:
             return all((self.run_dir / stage / "stage.json").exists() for stage in stages)
 

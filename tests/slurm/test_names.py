@@ -57,7 +57,7 @@ def test_a_sweep_becomes_a_job_array_and_its_report_has_means_over_seeds(desk):
         },
     )
     said = desk.command("submit", "tiny.yaml")
-    assert said.count("2 members; ") == 2
+    assert said.count("2 members; ") == 4
     train = read_jobs(desk.run_dir)["train"]
     assert train.tasks is not None
     names = [
@@ -65,7 +65,7 @@ def test_a_sweep_becomes_a_job_array_and_its_report_has_means_over_seeds(desk):
     ]
     desk.cluster.wait_for(
         lambda: (desk.run_dir / "report/stage.json").exists() or "FAILED" in _states(desk),
-        180,
+        280,
         "the sweep is done",
     )
     assert (desk.run_dir / "report/stage.json").exists(), desk.logs()

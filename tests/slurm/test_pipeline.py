@@ -2,7 +2,7 @@
 
 from pipeline.artifacts import read_stage_record
 
-STAGES = ("shard", "train", "certify", "report")
+STAGES = ("shard", "train", "prune", "certify", "certify_pruned", "report")
 
 
 def states(listing):
@@ -26,16 +26,16 @@ def test_one_command_submits_every_stage_and_ends_in_a_report(desk):
         seen.add(line)
         return "steps" in line
 
-    desk.cluster.wait_for(is_training, 60, "the table shows how far training is")
+    desk.cluster.wait_for(is_training, 120, "the table shows how far training is")
     line = next(line for line in seen if "steps" in line)
     assert "running on n[1-2]" in line
     assert "val clean" in line
     desk.wait_until_done(*STAGES)
     ranks = [read_stage_record(desk.run_dir / stage).num_ranks for stage in STAGES]
-    assert ranks == [1, 2, 2, 1]
+    assert ranks == [1, 2, 1, 2, 1, 1]
     assert "certified" in (desk.run_dir / "report/index.html").read_text()
     assert "job" not in desk.command("status", "tiny.yaml").splitlines()[1]
-    assert desk.command("submit", "tiny.yaml").count("up to date") == 4
+    assert desk.command("submit", "tiny.yaml").count("up to date") == 6
 
 
 def test_a_failed_stage_cancels_what_follows_and_is_not_requeued(desk):
@@ -58,8 +58,8 @@ def test_cancel_ends_what_waits_and_what_runs(desk):
     desk.command("submit", "tiny.yaml")
     desk.cluster.wait_for_state(desk.job_id("train"), "RUNNING")
     said = desk.command("cancel", "tiny.yaml").splitlines()
-    assert [line.split()[0] for line in said] == ["train", "certify", "report"]
-    for stage in ("train", "certify", "report"):
+    assert [line.split()[0] for line in said] == list(STAGES[1:])
+    for stage in STAGES[1:]:
         desk.cluster.wait_for_state(desk.job_id(stage), "CANCELLED")
     assert desk.command("cancel", "tiny.yaml") == ""
     assert (

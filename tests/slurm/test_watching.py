@@ -88,7 +88,7 @@ def test_prometheus_scrapes_a_job_on_two_nodes_and_every_graph_shows_it(
             seen[found["metric"]["rank"]] = found["metric"]
         return (desk.run_dir / "report/stage.json").exists()
 
-    desk.cluster.wait_for(ask, 150, "the pipeline is done")
+    desk.cluster.wait_for(ask, 240, "the pipeline is done")
     job = desk.job_id("train")
     assert {(rank, labels["node"]) for rank, labels in seen.items()} == {("0", "n1"), ("1", "n2")}
     assert {labels["slurm_job_id"] for labels in seen.values()} == {job}
@@ -99,10 +99,17 @@ def test_prometheus_scrapes_a_job_on_two_nodes_and_every_graph_shows_it(
     wait_for(lambda: prometheus.query("supnorm_shard_shards_total"), 30, "text files are read")
     ask()
     assert unanswered == set()
-    certified = prometheus.query("sum(supnorm_certify_images_total)")
+    certified = prometheus.query('sum(supnorm_certify_images_total{stage="certify"})')
     assert 0 < int(certified[0]["value"][1]) <= 40  # those of the first of two ranks
     done = prometheus.query('supnorm_stage_state{state="done"} == 1')
-    assert {found["metric"]["stage"] for found in done} == {"shard", "train", "certify", "report"}
+    assert {found["metric"]["stage"] for found in done} == {
+        "shard",
+        "train",
+        "prune",
+        "certify",
+        "certify_pruned",
+        "report",
+    }
 
 
 def test_text_files_are_what_promtool_calls_right(desk):
