@@ -34,7 +34,8 @@ def main() -> int:
         print("\n".join(_environment(toolchain, sanitizers)))
     else:
         sets = ", ".join(compiler.instruction_sets())
-        print(f"kernels: built for {sets} with {toolchain.compiler}; cached in {path}")
+        built = "built" if compiler.was_compiled_here(path) else "already built"
+        print(f"kernels: {built} for {sets} with {toolchain.compiler}; cached in {path}")
     return 0
 
 

@@ -74,6 +74,7 @@ TORCH_FLAGS = ("-DTORCH_TARGET_VERSION=0x020b000000000000",)
 
 
 NUM_KEPT_LIBRARIES = 8
+_compiled_here: set[Path] = set()
 
 
 class BuildError(Exception):
@@ -130,9 +131,15 @@ def build(toolchain: Toolchain) -> Path:
             start = time.monotonic()
             _say(f"compiling for {', '.join(instruction_sets())}, once ...")
             _build(toolchain, target)
+            _compiled_here.add(target)
             _say(f"compiled in {time.monotonic() - start:.1f} s: {target}")
             _remove_old_libraries(target.parent)
     return target
+
+
+def was_compiled_here(path: Path) -> bool:
+    """Return whether this process compiled the library; else it was found."""
+    return path in _compiled_here
 
 
 def _build(toolchain: Toolchain, target: Path) -> None:

@@ -1,6 +1,7 @@
 """Times the operators beside torch.cdist and a composition of torch operations, in one run.
 
-    python -m kernels.bench [--json FILE] [--network network.safetensors --images IDX_FILE]
+    python -m kernels.bench [--markdown] [--json FILE]
+        [--network network.safetensors --images IDX_FILE]
 
 First it measures what this machine's arithmetic allows. An element is one (sample, output, input)
 triple; ratios are against torch.cdist on the same operands; the share is of the fastest instruction
@@ -21,6 +22,7 @@ import torch
 from kernels.bench import limits
 from kernels.bench.cases import random_cases, trained_cases
 from kernels.bench.limits import Limits
+from kernels.bench.markdown import limits_table, random_table, trained_table
 from kernels.bench.timing import Timing, time_random, time_trained
 
 
@@ -34,19 +36,24 @@ def main() -> None:
         max((limit.maximum for limit in measured.values()), default=math.nan),
         max((limit.eighth_power for limit in measured.values()), default=math.nan),
     )
-    timings = _print_table((time_random(case) for case in random_cases()), best)
+    random = _print_table((time_random(case) for case in random_cases()), best)
+    trained: list[Timing] = []
     if args.network:
         cases = trained_cases(args.network, args.images)
-        timings += _print_table((time_trained(case) for case in cases), best)
+        trained = _print_table((time_trained(case) for case in cases), best)
+    if args.markdown:
+        tables = [limits_table(measured), random_table(random, best), trained_table(trained)]
+        print("", *tables, sep="\n\n")
     if args.json:
         limit_rows = {name: asdict(limit) for name, limit in measured.items()}
-        rows = [asdict(timing) | {"p": str(timing.p)} for timing in timings]
+        rows = [asdict(timing) | {"p": str(timing.p)} for timing in random + trained]
         args.json.write_text(json.dumps({"limits": limit_rows, "timings": rows}, indent=1) + "\n")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m kernels.bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--markdown", action="store_true", help="the README's tables at the end")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.add_argument(
         "--network", type=Path, metavar="FILE", help="network.safetensors as training writes it"

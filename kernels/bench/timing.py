@@ -13,6 +13,7 @@ from kernels.backend import available_cpu_kernels, cpu_kernels, every_input
 from kernels.bench.cases import Case
 
 SECONDS_EACH = 0.7
+EVERY_INPUT, SKIPPING = "every input", "skipping"
 
 Distance = Callable[[Tensor, Tensor, float], Tensor]
 
@@ -43,8 +44,8 @@ def time_trained(case: Case) -> list[Timing]:
     """Time torch.cdist, the kernels in use looking at every input, and the same with skipping."""
     timings = [_time("torch.cdist", case, _cdist)]
     with every_input():
-        timings.append(_time("every input", case, _ours))
-    timings.append(_time("skipping", case, _ours))
+        timings.append(_time(EVERY_INPUT, case, _ours))
+    timings.append(_time(SKIPPING, case, _ours))
     return timings
 
 

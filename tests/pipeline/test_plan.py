@@ -53,6 +53,14 @@ def test_changed_code_is_named_by_its_package(pair):
     assert plan.stdout == "make       up to date\njoin       runs: code of toys.join changed\n"
 
 
+def test_a_program_that_times_a_package_is_no_part_of_its_code(pair):
+    bench = pair.own_code() / "join" / "bench"
+    bench.mkdir()
+    (bench / "timing.py").write_text("SECONDS_EACH = 0.5\n")
+    plan = pair.command("plan", "x.yaml")
+    assert plan.stdout == "make       up to date\njoin       up to date\n"
+
+
 def test_a_damaged_artifact_is_named_and_runs_again(pair):
     (pair.run_dir / "join" / "index.html").unlink()
     assert pair.plan()["join"] == "runs: runs/toy/join/index.html is missing"
