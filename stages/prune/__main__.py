@@ -7,6 +7,7 @@ import typer
 
 from pipeline.cli import (
     ForceOption,
+    MemberOption,
     RanksOption,
     RunsOption,
     SetOption,
@@ -42,6 +43,7 @@ def prune(
     runs: RunsOption = Path("runs"),
     force: ForceOption = False,
     ranks: RanksOption = None,
+    member: MemberOption = None,
 ) -> None:
     """Run a pipeline's prune stages; or export a certified network.
 
@@ -55,7 +57,7 @@ def prune(
 
         export_network(path, output)
         return
-    run_kind("prune", context, path, stage, overrides, runs, force, ranks)
+    run_kind("prune", context, path, stage, overrides, runs, force, ranks, member)
 
 
 serve(commands, STAGE_PACKAGE, "python -m stages.prune")
