@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.crew import Crew
 from pipeline.errors import ExitCode, InterruptedRun, StageStopped
 from pipeline.machine import num_cores
-from pipeline.signals import StopSignals
+from pipeline.signals import StopSignals, held_back
 
 GRACE_AFTER_DEATH_S = 3.0
 """The others may be deep in a collective that waits for the dead rank; they cannot answer."""
@@ -128,8 +128,9 @@ def _run_processes(
 ) -> Ended:
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        for environment in environments:
-            processes.append(_start(working_dir, environment, descriptors))
+        with held_back():
+            for environment in environments:
+                processes.append(_start(working_dir, environment, descriptors))
         return _wait(processes, stop, is_over)
     finally:
         for process in processes:

@@ -6,6 +6,22 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Requests that reach a process started inside wait until its `StopRequest` listens.
+
+    Without that, one that comes while the process still imports its modules ends it: by Python's
+    traceback, or before it could leave a marker.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _REQUESTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 
 class StopRequest:
     """SIGTERM and SIGUSR1 in a rank: a stage that watches for them stops where it can resume.
@@ -20,10 +36,11 @@ class StopRequest:
         self._is_watched = False
 
     def listen(self) -> None:
-        """Take the signals from now on, in the main thread."""
+        """Take the signals from now on, in the main thread, those that were held back too."""
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _REQUESTS)
 
     @property
     def is_made(self) -> bool:

@@ -75,9 +75,9 @@ def main() -> int:
     """Run this rank and say how it ended: the exit codes of `pipeline.errors.ExitCode`."""
     _die_with_the_runner()
     stop = StopRequest()
-    stop.listen()
     working_dir = Path(sys.argv[1])
     try:
+        stop.listen()
         run_rank(working_dir, stop)
     except (KeyboardInterrupt, StoppedOnRequest) as reason:
         return _stopped(working_dir, stop, str(reason) or "interrupted where it was")
