@@ -114,6 +114,15 @@ def test_a_stage_that_writes_nothing_has_failed(desk):
     assert "act: every rank returned, but no file was written" in done.stderr
 
 
+@pytest.fixture
+def hangup_is_heeded():
+    """A suite that runs under nohup ignores SIGHUP, and so would the processes that it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup_is_heeded")
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGHUP, 130), (signal.SIGTERM, 0), (signal.SIGUSR1, 0)],
