@@ -10,6 +10,7 @@ The 15.7 GB of training pixels stay on disk and are mapped into memory.
 
 import hashlib
 import shutil
+import threading
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -38,6 +39,9 @@ _BATCHES = {
     "test": ["val_data.npz"],
 }
 _CLASS_NAMES_FILE = "map_clsloc.txt"
+_HEADERS = threading.Lock()
+"""NumPy reads a header by ast.literal_eval, which CPython 3.11 at times fails in several threads:
+"SystemError: AST constructor recursion depth mismatch"."""
 
 
 def open_imagenet64(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source:
@@ -83,7 +87,7 @@ def _read_batch(path: Path, scratch_dir: Path) -> tuple[Images, Labels]:
     try:
         with zipfile.ZipFile(path) as archive:
             rows = _map_member(path, archive, "data.npy", scratch_dir)
-            with archive.open("labels.npy") as file:
+            with archive.open("labels.npy") as file, _HEADERS:
                 labels = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise damaged(path, f"it is no npz batch of images: {error}") from error
@@ -105,7 +109,8 @@ def _map_member(path: Path, archive: zipfile.ZipFile, name: str, scratch_dir: Pa
             unpacked = scratch_dir / f"{path.name}.{name}"
             with unpacked.open("wb") as file:
                 shutil.copyfileobj(member, file)
-            mapped: Images = np.load(unpacked, mmap_mode="r", allow_pickle=False)
+            with _HEADERS:
+                mapped: Images = np.load(unpacked, mmap_mode="r", allow_pickle=False)
             return mapped
         while member.read(1 << 22):  # reading to the end compares the CRC-32
             pass
@@ -113,7 +118,8 @@ def _map_member(path: Path, archive: zipfile.ZipFile, name: str, scratch_dir: Pa
         file.seek(_content_offset(file, archive.getinfo(name)))
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError(f"{name} has an unknown .npy version")
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        with _HEADERS:
+            shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
         if is_fortran or dtype != np.uint8:
             raise ValueError(f"{name} holds {dtype}, not uint8 in C order")
         return np.memmap(path, dtype, "r", file.tell(), shape)
