@@ -107,7 +107,7 @@ def default_toolchain() -> Toolchain:
 
 def library_path(toolchain: Toolchain) -> Path:
     """Return where the library for the present sources, compiler and torch is, or will be."""
-    return _build_dir() / f"supnorm_kernels-{_digest(toolchain)}.so"
+    return build_dir() / f"supnorm_kernels-{_digest(toolchain)}.so"
 
 
 def build(toolchain: Toolchain) -> Path:
@@ -223,8 +223,11 @@ def _torch_dir() -> Path:
     return Path(torch.__file__).parent
 
 
-def _build_dir() -> Path:
-    """Beside the sources; where those cannot be written to, the user's cache."""
+def build_dir() -> Path:
+    """Return where compiled kernels are kept: beside the sources, or in the user's cache.
+
+    The latter where the former cannot be written to.
+    """
     beside = Path(__file__).parent / "_build"
     if os.access(beside if beside.exists() else beside.parent, os.W_OK):
         return beside

@@ -1,0 +1,89 @@
+// Powers of differences: even ones by multiplications, any by a polynomial exponent and one 2^z.
+#pragma once
+
+#include "device.h"
+
+namespace supnorm {
+
+// v^kN by squarings and multiplications; no shorter chain exists for what is used here.
+template <int kN>
+SUPNORM_DEVICE float chain(float v) {
+  if constexpr (kN == 1) {
+    return v;
+  } else if constexpr (kN == 15) {
+    const float v3 = chain<3>(v), v6 = v3 * v3;
+    return v6 * v6 * v3;
+  } else if constexpr (kN % 2 == 0) {
+    const float half = chain<kN / 2>(v);
+    return half * half;
+  } else {
+    return chain<kN - 1>(v) * v;
+  }
+}
+
+// sum + t^kP for even kP; the last multiplication is part of the addition.
+template <int kP>
+SUPNORM_DEVICE float add_power(float sum, float t) {
+  constexpr int kHalf = kP / 2;
+  if constexpr (kHalf == 1) {
+    return fmaf(t, t, sum);
+  } else if constexpr (kHalf == 15) {
+    const float v3 = chain<3>(t * t), v6 = v3 * v3;
+    return fmaf(v6 * v6, v3, sum);
+  } else if constexpr (kHalf % 2 == 0) {
+    const float half = chain<kHalf / 2>(t * t);
+    return fmaf(half, half, sum);
+  } else {
+    return fmaf(chain<kHalf - 1>(t * t), t * t, sum);
+  }
+}
+
+// u^q for u in [0, 1] from plan[0] = q and, for kDegree > 0, the coefficients plan[1...] of
+// q log2(1 + s) = s (plan[1] + s (plan[2] + ...)), fitted where the power matters. kDegree 0 asks
+// the special-function unit for the logarithm too, for small q, whose polynomials would be long.
+template <int kDegree>
+struct Power {
+  static constexpr int kCoefficients = kDegree == 0 ? 1 : kDegree;
+  float c[kCoefficients];
+
+  SUPNORM_DEVICE explicit Power(const float* plan) {
+    if constexpr (kDegree == 0) {
+      c[0] = plan[0];
+    } else {
+#pragma unroll
+      for (int j = 0; j < kDegree; ++j) c[j] = plan[1 + j];
+    }
+  }
+
+  // (|t| * inverse)^q.
+  SUPNORM_DEVICE float operator()(float t, float inverse) const {
+    if constexpr (kDegree == 0) {
+      return fast_exp2(c[0] * fast_log2(fabsf(t) * inverse));
+    } else {
+      const float s = fmaf(fabsf(t), inverse, -1.0f);
+      float z = c[kDegree - 1];
+#pragma unroll
+      for (int j = kDegree - 2; j >= 0; --j) z = fmaf(z, s, c[j]);
+      return fast_exp2(z * s);
+    }
+  }
+};
+
+// What differences of an output are divided by, m being their maximum: 1/m, or 0 where float32
+// could not hold the quotients. Then the pair is computed again by exact_distance.
+constexpr float kSmallestMaximum = 0x1p-100f, kLargestMaximum = 0x1p100f;
+
+SUPNORM_DEVICE float inverse_of(float m) {
+  return m >= kSmallestMaximum && m <= kLargestMaximum ? 1.0f / m : 0.0f;
+}
+
+// sum^(1/p) for a normal sum > 0: the exponent divided in integers, so that little is rounded.
+SUPNORM_DEVICE float root(float sum, float p) {
+  const int exponent = (bits_of(sum) >> 23) - 127;
+  const float mantissa = from_bits((bits_of(sum) & 0x7fffff) | 0x3f800000);
+  const float whole = rintf(static_cast<float>(exponent) / p);
+  const float rest = fmaf(-whole, p, static_cast<float>(exponent)) + log2f(mantissa);
+  return exp2f(rest / p) * from_bits((static_cast<int>(whole) + 127) << 23);
+}
+
+}  // namespace supnorm

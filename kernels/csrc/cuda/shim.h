@@ -1,0 +1,323 @@
+// The hardware of device.h on a CPU, so that the kernels' own source is tested where no GPU is.
+//
+// A block's threads are fibres on one CPU thread. A fibre runs until it has to wait for others (a
+// barrier, a shuffle, a vote), then the next one runs: in ascending or in descending order, so that
+// what works by the luck of one order fails in the other. Shared memory starts as NaN; so does the
+// target of an asynchronous copy, until the wait that makes it land. Blocks run one by one.
+#pragma once
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+#define SUPNORM_DEVICE inline
+
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+namespace supnorm {
+
+using int64 = long long;
+using uint64 = unsigned long long;
+
+namespace shim {
+
+constexpr int kWarp = 32;
+constexpr size_t kStackBytes = 128 * 1024;
+
+struct Copy {
+  float* to;
+  const float* from;
+  int words;
+  bool is_wanted;
+};
+
+struct Fibre {
+  ucontext_t start;
+  jmp_buf resume;
+  std::unique_ptr<char[]> stack{new char[kStackBytes]};
+  bool has_started = false, has_ended = false;
+  uint64 blocked_at = 0;
+  std::vector<std::vector<Copy>> groups;  // committed, the oldest first
+  std::vector<Copy> open;
+};
+
+// Those who wait for one another: `members` of them have to arrive.
+struct Meeting {
+  int members = 0, arrived = 0;
+  uint64 generation = 0;
+  uint32_t words[2][kWarp];
+
+  void release_if_complete() {
+    if (arrived < members || members == 0) return;
+    arrived = 0;
+    ++generation;
+  }
+};
+
+struct Block {
+  std::vector<Fibre> fibres;
+  std::vector<Meeting> warps;
+  Meeting all;
+  jmp_buf scheduler;
+  ucontext_t scheduler_context;
+  std::vector<float> shared;
+  std::function<void()> body;
+  int current = 0;
+  uint64 progress = 0;
+};
+
+inline Block* block = nullptr;
+inline dim3 block_index, block_size, grid_size;
+
+struct ThreadIndex {
+  operator dim3() const { return {static_cast<unsigned>(block->current), 0, 0}; }
+  struct X {
+    operator int() const { return block->current; }
+  } x;
+};
+inline ThreadIndex thread_index;
+
+inline void fibre_main() {
+  block->body();
+  Fibre& fibre = block->fibres[static_cast<size_t>(block->current)];
+  fibre.has_ended = true;
+  ++block->progress;
+  Meeting& warp = block->warps[static_cast<size_t>(block->current / kWarp)];
+  --warp.members;
+  --block->all.members;
+  warp.release_if_complete();
+  block->all.release_if_complete();
+  _longjmp(block->scheduler, 1);
+}
+
+inline void yield() {
+  if (_setjmp(block->fibres[static_cast<size_t>(block->current)].resume) == 0) {
+    _longjmp(block->scheduler, 1);
+  }
+}
+
+inline void meet(Meeting& meeting) {
+  const uint64 generation = meeting.generation;
+  ++meeting.arrived;
+  ++block->progress;
+  meeting.release_if_complete();
+  while (meeting.generation == generation) yield();
+}
+
+inline Meeting& warp() { return block->warps[static_cast<size_t>(block->current / kWarp)]; }
+inline int lane() { return block->current % kWarp; }
+
+// Shows every lane what the others gave. The words of an exchange are overwritten two exchanges
+// later, and by then every lane has read them.
+inline const uint32_t* exchange(uint32_t word) {
+  Meeting& meeting = warp();
+  uint32_t* words = meeting.words[meeting.generation % 2];
+  words[lane()] = word;
+  meet(meeting);
+  return words;
+}
+
+inline void resume(int index) {
+  Fibre& fibre = block->fibres[static_cast<size_t>(index)];
+  block->current = index;
+  if (_setjmp(block->scheduler) != 0) return;
+  if (fibre.has_started) _longjmp(fibre.resume, 1);
+  fibre.has_started = true;
+  getcontext(&fibre.start);
+  fibre.start.uc_stack.ss_sp = fibre.stack.get();
+  fibre.start.uc_stack.ss_size = kStackBytes;
+  fibre.start.uc_link = nullptr;
+  makecontext(&fibre.start, fibre_main, 0);
+  setcontext(&fibre.start);
+}
+
+inline void start_block(Block& fresh, int num_threads) {
+  const auto count = static_cast<size_t>(num_threads);
+  fresh.warps.assign((count + kWarp - 1) / kWarp, Meeting());
+  for (size_t t = 0; t < count; ++t) {
+    Fibre& fibre = fresh.fibres[t];
+    fibre.has_started = fibre.has_ended = false;
+    fibre.groups.clear();
+    fibre.open.clear();
+    ++fresh.warps[t / kWarp].members;
+  }
+  fresh.all = Meeting();
+  fresh.all.members = num_threads;
+  memset(fresh.shared.data(), 0xff, fresh.shared.size() * sizeof(float));
+}
+
+inline void run_block(bool is_ascending) {
+  const int count = static_cast<int>(block->fibres.size());
+  for (bool is_running = true; is_running;) {
+    const uint64 before = block->progress;
+    is_running = false;
+    for (int step = 0; step < count; ++step) {
+      const int index = is_ascending ? step : count - 1 - step;
+      if (block->fibres[static_cast<size_t>(index)].has_ended) continue;
+      is_running = true;
+      resume(index);
+    }
+    if (is_running && block->progress == before) {
+      fprintf(stderr, "shim: threads wait for others that never come\n");
+      abort();
+    }
+  }
+}
+
+// Calls body once a thread.
+inline void run_grid(dim3 grid, int num_threads, size_t shared_bytes, bool is_ascending,
+                     std::function<void()> body) {
+  Block fresh;
+  fresh.fibres = std::vector<Fibre>(static_cast<size_t>(num_threads));
+  fresh.shared.resize(shared_bytes / sizeof(float) + 4);
+  fresh.body = std::move(body);
+  block = &fresh;
+  grid_size = grid;
+  block_size = {static_cast<unsigned>(num_threads), 1, 1};
+  const uint64 blocks = static_cast<uint64>(grid.x) * grid.y * grid.z;
+  for (uint64 b = 0; b < blocks; ++b) {
+    const uint64 at = is_ascending ? b : blocks - 1 - b;
+    block_index = {static_cast<unsigned>(at % grid.x), static_cast<unsigned>(at / grid.x % grid.y),
+                   static_cast<unsigned>(at / grid.x / grid.y)};
+    start_block(fresh, num_threads);
+    run_block(is_ascending);
+  }
+  block = nullptr;
+}
+
+inline void land(std::vector<Copy>& copies) {
+  for (const Copy& copy : copies) {
+    for (int k = 0; k < copy.words; ++k) copy.to[k] = copy.is_wanted ? copy.from[k] : 0.0f;
+  }
+}
+
+}  // namespace shim
+
+inline float* shared_memory() {
+  const auto address = reinterpret_cast<uintptr_t>(shim::block->shared.data());
+  return reinterpret_cast<float*>((address + 15) / 16 * 16);
+}
+
+inline int bits_of(float v) {
+  int result;
+  memcpy(&result, &v, 4);
+  return result;
+}
+inline float from_bits(int v) {
+  float result;
+  memcpy(&result, &v, 4);
+  return result;
+}
+
+template <class T>
+inline T max(T a, T b) {
+  return a > b ? a : b;
+}
+template <class T>
+inline T min(T a, T b) {
+  return a < b ? a : b;
+}
+inline int max3(int a, int b, int c) { return max(max(a, b), c); }
+inline unsigned max3(unsigned a, unsigned b, unsigned c) { return max(max(a, b), c); }
+
+inline float max_abs(float a, float b) {
+  if (a != a || b != b) return from_bits(0x7fffffff);
+  return max(fabsf(a), fabsf(b));
+}
+
+// With the errors that the special-function unit may make.
+inline float fast_exp2(float v) { return exp2f(v) * (1 + 0x1p-23f); }
+inline float fast_log2(float v) { return log2f(v) + 0x1p-23f; }
+
+template <int kBytes>
+inline void copy_async(float* to, const float* from, bool is_wanted) {
+  for (int k = 0; k < kBytes / 4; ++k) to[k] = from_bits(-1);
+  if (reinterpret_cast<uintptr_t>(to) % kBytes != 0 ||
+      reinterpret_cast<uintptr_t>(from) % kBytes != 0) {
+    fprintf(stderr, "shim: an asynchronous copy is not aligned\n");
+    abort();
+  }
+  shim::block->fibres[static_cast<size_t>(shim::block->current)].open.push_back(
+      {to, from, kBytes / 4, is_wanted});
+}
+inline void commit_copies() {
+  shim::Fibre& fibre = shim::block->fibres[static_cast<size_t>(shim::block->current)];
+  fibre.groups.push_back(std::move(fibre.open));
+  fibre.open.clear();
+}
+template <int kPending>
+inline void wait_copies() {
+  auto& groups = shim::block->fibres[static_cast<size_t>(shim::block->current)].groups;
+  while (static_cast<int>(groups.size()) > kPending) {
+    shim::land(groups.front());
+    groups.erase(groups.begin());
+  }
+}
+
+inline void keep_order() {}
+
+inline void sync_block() { shim::meet(shim::block->all); }
+inline void sync_warp() { shim::meet(shim::warp()); }
+
+inline int shuffle_from(int v, int lane) {
+  return static_cast<int>(shim::exchange(static_cast<uint32_t>(v))[lane]);
+}
+inline float shuffle_from(float v, int lane) { return from_bits(shuffle_from(bits_of(v), lane)); }
+inline int shuffle_xor(int v, int mask) { return shuffle_from(v, shim::lane() ^ mask); }
+inline float shuffle_xor(float v, int mask) { return shuffle_from(v, shim::lane() ^ mask); }
+inline unsigned vote(bool condition) {
+  const uint32_t* words = shim::exchange(condition);
+  unsigned result = 0;
+  for (int k = 0; k < shim::kWarp; ++k) result |= (words[k] & 1u) << k;
+  return result;
+}
+inline unsigned lanes_with(int v) {
+  const uint32_t* words = shim::exchange(static_cast<uint32_t>(v));
+  unsigned result = 0;
+  for (int k = 0; k < shim::kWarp; ++k) {
+    if (words[k] == static_cast<uint32_t>(v)) result |= 1u << k;
+  }
+  return result;
+}
+inline int lowest_bit(unsigned v) { return __builtin_ffs(static_cast<int>(v)) - 1; }
+inline int count_bits(unsigned v) { return __builtin_popcount(v); }
+
+template <class T>
+inline T atomicMax(T* at, T v) {
+  const T before = *at;
+  *at = max(before, v);
+  return before;
+}
+template <class T>
+inline T atomicAdd(T* at, T v) {
+  const T before = *at;
+  *at = before + v;
+  return before;
+}
+
+}  // namespace supnorm
+
+#define threadIdx supnorm::shim::thread_index
+#define blockIdx supnorm::shim::block_index
+#define blockDim supnorm::shim::block_size
+#define gridDim supnorm::shim::grid_size

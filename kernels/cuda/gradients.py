@@ -1,0 +1,391 @@
+"""Backward passes: which kernels compute the gradients, with what memory, cut how.
+
+Legend as in `kernels.cuda.operators`. A gradient that is not wanted comes back empty.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from kernels.cuda.kernel import Arguments, Device, Kernel, Launch, blocks_of, fields
+from kernels.cuda.operators import (
+    BOXES_OF_GRADIENT,
+    THREADS,
+    BoundsArgs,
+    Problem,
+    cut_of,
+    is_even_power,
+    launch_a_pair,
+    launch_of,
+    on_device,
+    problem_of,
+    vector_of,
+)
+from kernels.cuda.power_plan import plan_slope
+from kernels.cuda.tiling import DEPTH, split_sizes
+
+# Of csrc/cuda/lp_distance_backward.cu: samples and inputs of a block, outputs of a stage.
+BLOCK_ROWS, BLOCK_INPUTS, STAGE_OUTPUTS = 128, 32, 16
+# Of csrc/cuda/scatter.cu: cells of a warp.
+WINDOW = 2048
+LOWER, UPPER, BOTH = 1, 2, 3
+
+_SOURCE = "lp_distance_backward"
+_POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_int, ctypes.c_float
+
+
+class _BackwardArgs(Arguments):
+    _fields_ = fields(
+        x=_POINTER,
+        w=_POINTER,
+        factors=_POINTER,
+        plan=_POINTER,
+        largest=_POINTER,
+        grad_x=_POINTER,
+        grad_w=_POINTER,
+        rows=_LONG,
+        outputs=_LONG,
+        inputs=_LONG,
+        x_stride=_LONG,
+        padded_rows=_LONG,
+        padded_outputs=_LONG,
+        stages_a_split=_LONG,
+    )
+
+
+class _FactorArgs(Arguments):
+    _fields_ = fields(
+        grad=_POINTER,
+        distance=_POINTER,
+        largest=_POINTER,
+        factors=_POINTER,
+        num_rare=_POINTER,
+        rows=_LONG,
+        outputs=_LONG,
+        out_stride=_LONG,
+        padded_rows=_LONG,
+        padded_outputs=_LONG,
+        p=_FLOAT,
+    )
+
+
+class _SumArgs(Arguments):
+    _fields_ = fields(parts=_POINTER, sum=_POINTER, entries=_LONG, num_parts=_INT)
+
+
+class _RareArgs(Arguments):
+    _fields_ = fields(
+        x=_POINTER,
+        w=_POINTER,
+        grad=_POINTER,
+        distance=_POINTER,
+        largest=_POINTER,
+        num_rare=_POINTER,
+        grad_x=_POINTER,
+        grad_w=_POINTER,
+        rows=_LONG,
+        outputs=_LONG,
+        inputs=_LONG,
+        x_stride=_LONG,
+        out_stride=_LONG,
+        p=_FLOAT,
+    )
+
+
+class _DecideArgs(Arguments):
+    _fields_ = fields(
+        problem=Problem,
+        smallest_key=_POINTER,
+        largest_key=_POINTER,
+        smallest=_POINTER,
+        largest=_POINTER,
+        depth=_INT,
+    )
+
+
+class _ScatterArgs(Arguments):
+    _fields_ = fields(
+        grad=_POINTER,
+        x=_POINTER,
+        w=_POINTER,
+        index=_POINTER,
+        grad_largest=_POINTER,
+        index_largest=_POINTER,
+        result=_POINTER,
+        rows=_LONG,
+        outputs=_LONG,
+        inputs=_LONG,
+        x_stride=_LONG,
+        out_stride=_LONG,
+        ends=_INT,
+    )
+
+
+def lp_distance_backward(
+    device: Device,
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    distance: Tensor,
+    p: float,
+    groups: int,
+    output_mask: list[bool],
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x, (B, G*I), and of the weights, (O, I)."""
+    grad, x, weight, distance = (t.contiguous() for t in (grad, x, weight, distance))
+    if distance.numel() == 0 or not any(output_mask):
+        return _zeros(x, output_mask[0]), _zeros(weight, output_mask[1])
+    factors, largest, num_rare = _factors(device, grad, distance, p, groups)
+    grad_x, grad_w = _dense_gradients(
+        device, x, weight, factors, largest, p, groups, output_mask
+    )
+    for gradient, kind in ((grad_x, "grad_x"), (grad_w, "grad_w")):
+        if gradient.numel() == 0:
+            continue
+        device.launch(
+            Kernel(_SOURCE, "lp_distance_backward_rare"),
+            Launch((gradient.shape[0], 1, 1), THREADS),
+            _RareArgs(
+                x=x,
+                w=weight,
+                grad=grad,
+                distance=distance,
+                largest=largest,
+                num_rare=num_rare,
+                rows=x.shape[0],
+                outputs=weight.shape[0] // groups,
+                inputs=weight.shape[1],
+                x_stride=x.shape[1],
+                out_stride=weight.shape[0],
+                p=p,
+                **{kind: gradient},
+            ),
+        )
+    return grad_x, grad_w
+
+
+def _factors(
+    device: Device, grad: Tensor, distance: Tensor, p: float, groups: int
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """What each pair's slopes are multiplied by; the largest distance; the number of rare pairs."""
+    rows, outputs = distance.shape[0], distance.shape[1] // groups
+    padded_rows = blocks_of(rows, BLOCK_ROWS) * BLOCK_ROWS
+    padded_outputs = blocks_of(outputs, STAGE_OUTPUTS) * STAGE_OUTPUTS
+    num_rare = torch.zeros(1, dtype=torch.int32, device=grad.device)
+    largest = torch.zeros_like(num_rare) if is_even_power(p) else None
+    shape = (1 if is_even_power(p) else 2, groups, padded_outputs, padded_rows)
+    factors = grad.new_empty(shape)
+    arguments = _FactorArgs(
+        grad=grad,
+        distance=distance,
+        largest=largest,
+        factors=factors,
+        num_rare=num_rare,
+        rows=rows,
+        outputs=outputs,
+        out_stride=distance.shape[1],
+        padded_rows=padded_rows,
+        padded_outputs=padded_outputs,
+        p=p,
+    )
+    if largest is not None:
+        blocks = min(blocks_of(distance.numel(), THREADS), 8 * device.num_processors)
+        device.launch(
+            Kernel(_SOURCE, "lp_distance_backward_largest"), Launch((blocks, 1, 1)), arguments
+        )
+    device.launch(
+        Kernel(_SOURCE, "lp_distance_backward_factors"),
+        Launch((padded_rows // 32 * (padded_outputs // 16), 1, groups), THREADS, 4 * 2 * 16 * 33),
+        arguments,
+    )
+    return factors, largest, num_rare
+
+
+def _dense_gradients(
+    device: Device,
+    x: Tensor,
+    weight: Tensor,
+    factors: Tensor,
+    largest: Tensor | None,
+    p: float,
+    groups: int,
+    output_mask: list[bool],
+) -> tuple[Tensor, Tensor]:
+    num_factors, _, padded_outputs, padded_rows = factors.shape
+    row_blocks = padded_rows // BLOCK_ROWS
+    blocks = row_blocks * blocks_of(weight.shape[1], BLOCK_INPUTS)
+    stages = padded_outputs // STAGE_OUTPUTS
+    split_stages = cut_outputs(blocks * groups, stages, device.num_processors)
+    splits = blocks_of(stages, split_stages)
+    parts_x = x.new_empty((splits, *x.shape) if output_mask[0] else (1, 0))
+    parts_w = weight.new_empty((row_blocks, *weight.shape) if output_mask[1] else (1, 0))
+    plan = None if largest is not None else plan_slope(p - 1)
+    values = None if plan is None else on_device(plan, x)
+    slope = f"EvenSlope<{int(p)}>" if plan is None else f"PowerSlope<{plan.degree}>"
+    device.launch(
+        Kernel(_SOURCE, f"lp_distance_backward<{slope}, {vector_of(x, weight)}>"),
+        Launch((blocks, splits, groups), THREADS, backward_shared_bytes(num_factors)),
+        _BackwardArgs(
+            x=x,
+            w=weight,
+            factors=factors,
+            plan=values,
+            largest=largest,
+            grad_x=parts_x if output_mask[0] else None,
+            grad_w=parts_w if output_mask[1] else None,
+            rows=x.shape[0],
+            outputs=weight.shape[0] // groups,
+            inputs=weight.shape[1],
+            x_stride=x.shape[1],
+            padded_rows=padded_rows,
+            padded_outputs=padded_outputs,
+            stages_a_split=split_stages,
+        ),
+    )
+    return _sum_parts(device, parts_x), _sum_parts(device, parts_w)
+
+
+def backward_shared_bytes(num_factors: int) -> int:
+    """Return the shared memory of a block: two stages, two sets of sums over samples."""
+    stage = STAGE_OUTPUTS * (BLOCK_INPUTS + 4 + num_factors * BLOCK_ROWS)
+    sums = 2 * STAGE_OUTPUTS * (BLOCK_INPUTS + 4)
+    return 4 * 2 * (stage + sums)
+
+
+def cut_outputs(blocks: int, stages: int, num_processors: int) -> int:
+    """Return how many stages of outputs a block takes, so that no processor waits long."""
+
+    def time(split_stages: int) -> int:
+        rounds = blocks_of(blocks * blocks_of(stages, split_stages), num_processors)
+        return rounds * (split_stages + 2)
+
+    # Of equally fast ones the one with the fewest splits: each writes a part of grad_x.
+    return min(reversed(split_sizes(stages)), key=time)
+
+
+def _sum_parts(device: Device, parts: Tensor) -> Tensor:
+    if parts.shape[0] == 1:
+        return parts[0]
+    total = parts.new_empty(parts.shape[1:])
+    device.launch(
+        Kernel(_SOURCE, "sum_parts"),
+        launch_a_pair(total),
+        _SumArgs(parts=parts, sum=total, entries=total.numel(), num_parts=parts.shape[0]),
+    )
+    return total
+
+
+def linf_distance_backward(
+    device: Device,
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    argmax: Tensor,
+    groups: int,
+    output_mask: list[bool],
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x, (B, G*I), and of the weights, (O, I)."""
+    grad, x, weight, argmax = (t.contiguous() for t in (grad, x, weight, argmax))
+    values = {"grad": grad, "x": x, "w": weight, "index": argmax}
+    return (
+        _scatter(device, "false, false", x, weight, groups, output_mask[0], values),
+        _scatter(device, "false, true", x, weight, groups, output_mask[1], values),
+    )
+
+
+def linf_distance_bounds_backward(
+    device: Device,
+    grad_smallest: Tensor,
+    grad_largest: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    weight: Tensor,
+    groups: int,
+    output_mask: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of both ends, (B, G*I), and of the weights, (O, I)."""
+    grad_smallest, grad_largest = grad_smallest.contiguous(), grad_largest.contiguous()
+    lower, upper, weight = lower.contiguous(), upper.contiguous(), weight.contiguous()
+    values = {"grad": grad_smallest, "grad_largest": grad_largest}
+    if grad_smallest.numel() > 0:
+        index, index_largest = _decisions(device, lower, upper, weight, groups)
+        values |= {"index": index, "index_largest": index_largest}
+    low, high, both = (values | {"ends": ends} for ends in (LOWER, UPPER, BOTH))
+    return (
+        _scatter(device, "true, false", lower, weight, groups, output_mask[0], low),
+        _scatter(device, "true, false", upper, weight, groups, output_mask[1], high),
+        _scatter(device, "true, true", lower, weight, groups, output_mask[2], both),
+    )
+
+
+def _decisions(
+    device: Device, lower: Tensor, upper: Tensor, weight: Tensor, groups: int
+) -> tuple[Tensor, Tensor]:
+    """Which end of which input each bound comes from."""
+    shape = (lower.shape[0], weight.shape[0])
+    keys = torch.zeros((2, *shape), dtype=torch.int64, device=lower.device)
+    decisions = torch.empty((2, *shape), dtype=torch.int32, device=lower.device)
+    plan = cut_of(device, (BOXES_OF_GRADIENT,), lower, weight, groups)
+    problem = problem_of(lower, weight, groups, plan, upper)
+    tile = plan.tile.expression(vector_of(lower, upper, weight))
+    source = "linf_distance_bounds"
+    device.launch(
+        Kernel(source, f"linf_distance_bounds_stage<{tile}>"),
+        launch_of(plan),
+        BoundsArgs(
+            problem=problem,
+            smallest_key=keys[0],
+            largest_key=keys[1],
+            num_splits=plan.splits,
+        ),
+    )
+    device.launch(
+        Kernel(source, "linf_distance_bounds_decide"),
+        launch_a_pair(decisions[0]),
+        _DecideArgs(
+            problem=problem,
+            smallest_key=keys[0],
+            largest_key=keys[1],
+            smallest=decisions[0],
+            largest=decisions[1],
+            depth=DEPTH,
+        ),
+    )
+    return decisions[0], decisions[1]
+
+
+def _scatter(
+    device: Device,
+    kind: str,
+    x: Tensor,
+    weight: Tensor,
+    groups: int,
+    is_wanted: bool,
+    values: dict[str, Tensor | int],
+) -> Tensor:
+    """One gradient at p = infinity; ``kind``: whether of boxes, whether of weights."""
+    like = weight if kind.endswith("true") else x
+    result = _zeros(like, is_wanted)
+    if result.numel() == 0 or x.shape[0] == 0 or weight.shape[0] == 0:
+        return result
+    device.launch(
+        Kernel("scatter", f"scatter<{kind}>"),
+        Launch((like.shape[0], blocks_of(like.shape[1], WINDOW), 1), 32, 4 * WINDOW),
+        _ScatterArgs(
+            result=result,
+            rows=x.shape[0],
+            outputs=weight.shape[0] // groups,
+            inputs=weight.shape[1],
+            x_stride=x.shape[1],
+            out_stride=weight.shape[0],
+            **values,
+        ),
+    )
+    return result
+
+
+def _zeros(like: Tensor, is_wanted: bool) -> Tensor:
+    return torch.zeros_like(like) if is_wanted else like.new_empty(0)

@@ -1,0 +1,85 @@
+"""How the kernels raise u = |x - w| / largest to a real power: chosen once a p, in double precision.
+
+``u^q = 2^(q log2 u)``, and with s = u - 1 the exponent is ``s (c_1 + s (c_2 + ...))``. Only where
+the power matters does the polynomial have to be right; the larger q is, the closer to s = 0 that
+is, and the fewer coefficients it takes. Small q would take too many: they ask the GPU's
+special-function unit for the logarithm.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DEGREES = (3, 4, 5, 6, 8)
+"""Numbers of coefficients that the kernels are compiled for."""
+LOGARITHM = 0
+"""Stands for a logarithm in place of a polynomial."""
+
+# The polynomial may err as much as the rounding of u to float32 makes of the power.
+_ROUNDING = 2.0**-24
+_POINTS = 200
+
+# A sum has at most 2^14 terms that matter as much as its largest; smaller ones matter less.
+_SUM_STRICT_BITS = 14
+_SUM_BITS = 40
+# Each slope counts for itself, but those below 2^-40 only have to be as small.
+_SLOPE_BITS = 40
+
+
+@dataclass(frozen=True)
+class PowerPlan:
+    """What a kernel needs to know of a power."""
+
+    degree: int
+    """Of `DEGREES`, or `LOGARITHM`: which instantiation."""
+    values: tuple[float, ...]
+    """q, then the coefficients: what the kernel reads from device memory."""
+
+
+@functools.lru_cache(maxsize=256)
+def plan_sum(q: float) -> PowerPlan:
+    """Return the plan for terms of a sum whose largest term is 1."""
+    return _plan(q, _SUM_BITS, is_sum=True)
+
+
+@functools.lru_cache(maxsize=256)
+def plan_slope(q: float) -> PowerPlan:
+    """Return the plan for powers that each count for themselves."""
+    return _plan(q, _SLOPE_BITS, is_sum=False)
+
+
+def _plan(q: float, bits: float, is_sum: bool) -> PowerPlan:
+    lowest = 2 ** (-bits / q) - 1
+    angles = (torch.arange(_POINTS, dtype=torch.float64) + 0.5) * (math.pi / _POINTS)
+    s = lowest * (1 - angles.cos()) / 2
+    exact = q * torch.log1p(s) / math.log(2)
+    allowed = _allowed(-exact, q, is_sum)
+    for degree in DEGREES:
+        powers = s[:, None] ** torch.arange(1, degree + 1, dtype=torch.float64)
+        scaled = powers / allowed[:, None]
+        size = scaled.norm(dim=0)
+        c = torch.linalg.lstsq(scaled / size, exact / allowed, driver="gelsd").solution / size
+        if ((powers @ c - exact).abs() <= allowed).all() and _vanishes(c, lowest, bits):
+            return PowerPlan(degree, (q, *c.tolist()))
+    return PowerPlan(LOGARITHM, (q,))
+
+
+def _allowed(bits: Tensor, q: float, is_sum: bool) -> Tensor:
+    """Error allowed in the exponent of a power 2^-bits."""
+    error = q * _ROUNDING / math.log(2)
+    if is_sum:
+        return error * torch.exp2((bits - _SUM_STRICT_BITS).clamp(min=0))
+    # A slope below 2^-24 may be off by a tenth, to be of use to an optimiser that divides by it.
+    return (error * torch.exp2(bits / 4)).clamp(max=max(0.1, error))
+
+
+def _vanishes(c: Tensor, lowest: float, bits: float) -> bool:
+    """Whether powers too small to matter stay so."""
+    s = torch.linspace(-1, lowest, _POINTS, dtype=torch.float64)
+    exponent = sum(c[j] * s ** (j + 1) for j in range(len(c)))
+    return bool((torch.as_tensor(exponent) <= 2 - bits).all())
