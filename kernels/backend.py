@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 
 from kernels import compiler
+from kernels.cuda import nvrtc
+from kernels.cuda.register import register_cuda_kernels
 
 CHOICE_VARIABLE = "SUPNORM_KERNELS"
 COMPILED = ("avx512vl", "avx512", "avx2", "portable")
@@ -30,12 +32,14 @@ class Backend:
     cpu: str
     """One of `COMPILED`, or ``reference`` (plain PyTorch)."""
     cuda: str
-    """``reference`` (plain PyTorch)."""
+    """``nvrtc`` (float32 kernels, compiled at run time) or ``reference`` (plain PyTorch)."""
 
 
 def backend() -> Backend:
     """Return which implementation serves each device on this machine."""
-    return Backend(cpu=_cpu_kernels(), cuda="reference")
+    return Backend(
+        cpu=_cpu_kernels(), cuda="nvrtc" if load_cuda_kernels() else "reference"
+    )
 
 
 @contextmanager
@@ -123,6 +127,22 @@ def load_cpu_kernels() -> ctypes.CDLL | None:
     if choice and not library.supnorm_use_kernels(choice.encode()):
         _say(f"{CHOICE_VARIABLE}={choice} is not known or not for this processor; ignored")
     return library
+
+
+@functools.cache
+def load_cuda_kernels() -> bool:
+    """Make torch use the kernels for GPUs, once; no GPU is needed or touched.
+
+    Returns:
+        Whether it does; if not, the reference serves.
+    """
+    if torch.version.cuda is None or os.environ.get(CHOICE_VARIABLE) == "reference":
+        return False
+    if not nvrtc.is_available():
+        _say("no NVRTC, which torch's CUDA wheels bring along: plain PyTorch serves GPUs")
+        return False
+    register_cuda_kernels()
+    return True
 
 
 def _say(message: str) -> None:

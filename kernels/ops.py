@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kernels import schema
-from kernels.backend import load_cpu_kernels
+from kernels.backend import load_cpu_kernels, load_cuda_kernels
 
 __all__ = [
     "linf_argmax",
@@ -33,6 +33,7 @@ INTEGERS = (torch.int16, torch.int32)
 
 schema.define_operators()
 load_cpu_kernels()
+load_cuda_kernels()
 _ops = schema.OPERATORS
 
 

@@ -184,7 +184,7 @@ def _masked(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[
     return kernel
 
 
-_KERNELS: dict[str, Callable[..., Any]] = {
+REFERENCE_KERNELS: dict[str, Callable[..., Any]] = {
     "lp_distance": reference.lp_distance,
     "lp_distance_backward": _masked(reference.lp_distance_backward),
     "linf_distance": reference.linf_distance,
@@ -232,7 +232,7 @@ def define_operators() -> Any:
     library: Any = torch.library.Library("supnorm", "DEF")  # type: ignore[no-untyped-call]
     for schema in _SCHEMAS:
         library.define(schema)
-    for name, kernel in _KERNELS.items():
+    for name, kernel in REFERENCE_KERNELS.items():
         # This key serves every device that has no kernel of its own.
         library.impl(name, kernel, "CompositeExplicitAutograd")
         torch.library.register_fake(f"supnorm::{name}", _FAKES[name], lib=library)

@@ -60,11 +60,13 @@ class _FactorArgs(Arguments):
     _fields_ = fields(
         grad=_POINTER,
         distance=_POINTER,
+        x=_POINTER,
         largest=_POINTER,
         factors=_POINTER,
         num_rare=_POINTER,
         rows=_LONG,
         outputs=_LONG,
+        x_stride=_LONG,
         out_stride=_LONG,
         padded_rows=_LONG,
         padded_outputs=_LONG,
@@ -138,7 +140,7 @@ def lp_distance_backward(
     grad, x, weight, distance = (t.contiguous() for t in (grad, x, weight, distance))
     if distance.numel() == 0 or not any(output_mask):
         return _zeros(x, output_mask[0]), _zeros(weight, output_mask[1])
-    factors, largest, num_rare = _factors(device, grad, distance, p, groups)
+    factors, largest, num_rare = _factors(device, grad, x, distance, p, groups)
     grad_x, grad_w = _dense_gradients(
         device, x, weight, factors, largest, p, groups, output_mask
     )
@@ -168,24 +170,26 @@ def lp_distance_backward(
 
 
 def _factors(
-    device: Device, grad: Tensor, distance: Tensor, p: float, groups: int
+    device: Device, grad: Tensor, x: Tensor, distance: Tensor, p: float, groups: int
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """What each pair's slopes are multiplied by; the largest distance; the number of rare pairs."""
+    """Factors of each pair's slopes; the largest distance and |x|; the number of rare pairs."""
     rows, outputs = distance.shape[0], distance.shape[1] // groups
     padded_rows = blocks_of(rows, BLOCK_ROWS) * BLOCK_ROWS
     padded_outputs = blocks_of(outputs, STAGE_OUTPUTS) * STAGE_OUTPUTS
     num_rare = torch.zeros(1, dtype=torch.int32, device=grad.device)
-    largest = torch.zeros_like(num_rare) if is_even_power(p) else None
+    largest = num_rare.new_zeros(2) if is_even_power(p) else None
     shape = (1 if is_even_power(p) else 2, groups, padded_outputs, padded_rows)
     factors = grad.new_empty(shape)
     arguments = _FactorArgs(
         grad=grad,
         distance=distance,
+        x=x,
         largest=largest,
         factors=factors,
         num_rare=num_rare,
         rows=rows,
         outputs=outputs,
+        x_stride=x.shape[1],
         out_stride=distance.shape[1],
         padded_rows=padded_rows,
         padded_outputs=padded_outputs,

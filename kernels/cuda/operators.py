@@ -190,14 +190,18 @@ def _even_distance(device: Device, x: Tensor, weight: Tensor, p: int, groups: in
             _ScaleArgs(problem=problem, scale=scale, p=p),
         )
     sums = _new_sums(x, plan)
-    tile = plan.tile.expression(vector_of(x, weight))
-    is_scaled = "true" if scale is not None else "false"
     device.launch(
-        Kernel("lp_distance", f"lp_distance_even<{p}, {is_scaled}, {tile}>"),
+        even_kernel(p, plan.tile, vector_of(x, weight)),
         launch_of(plan),
         _LpArgs(problem=problem, sums=sums, scale=scale),
     )
     return _finish(device, x, weight, problem, plan, sums, p, None, scale)
+
+
+def even_kernel(p: int, tile: Tile, vector: int) -> Kernel:
+    """Return the kernel of an even p."""
+    is_scaled = "true" if p > LARGEST_UNSCALED else "false"
+    return Kernel("lp_distance", f"lp_distance_even<{p}, {is_scaled}, {tile.expression(vector)}>")
 
 
 def _power_distance(device: Device, x: Tensor, weight: Tensor, p: float, groups: int) -> Tensor:

@@ -50,7 +50,7 @@ SUPNORM_DEVICE void add_stage(const float* stage, Extremes<T>& extremes) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads, 3) linf_distance_bounds(const BoundsArgs a) {
+__global__ void __launch_bounds__(kThreads, 2) linf_distance_bounds(const BoundsArgs a) {
   const Place<T> place(a.problem);
   Extremes<T> extremes;
   for_each_stage(a.problem, place,

@@ -32,8 +32,10 @@ SUPNORM_DEVICE float* thread_sums(const LpArgs& a) {
 }
 
 template <class T>
-SUPNORM_DEVICE void move_sums(float* to, bool is_first,
-                              float (&sum)[T::kThreadCols][T::kThreadRows]) {
+using Sums = float[T::kThreadCols][T::kThreadRows];
+
+template <class T>
+SUPNORM_DEVICE void move_sums(float* to, bool is_first, Sums<T>& sum) {
 #pragma unroll
   for (int c = 0; c < T::kThreadCols; ++c) {
 #pragma unroll
@@ -48,7 +50,7 @@ SUPNORM_DEVICE void move_sums(float* to, bool is_first,
 // Calls add(sums, stage in shared memory) for every stage and moves the sums from time to time.
 template <class T, class Add>
 SUPNORM_DEVICE void sum_stages(const LpArgs& a, const Place<T>& place, const Add& add) {
-  float sum[T::kThreadCols][T::kThreadRows] = {};
+  Sums<T> sum = {};
   for_each_stage<kStagesASum>(
       a.problem, place, [&](const float* stage, int) { add(sum, stage); },
       [&](bool is_first) { move_sums<T>(thread_sums<T>(a), is_first, sum); });
@@ -59,7 +61,7 @@ __global__ void __launch_bounds__(kThreads, T::kThreadCols == 8 ? 3 : 4)
     lp_distance_even(const LpArgs a) {
   const Place<T> place(a.problem);
   const float scale = kIsScaled ? *a.scale : 1.0f;
-  sum_stages(a, place, [&](auto& sum, const float* stage) {
+  sum_stages(a, place, [&](Sums<T>& sum, const float* stage) {
     for_each_quad<T>(stage, [&](int c, const float4* x, const float4& w) {
       const float4 v = {w.x * scale, w.y * scale, w.z * scale, w.w * scale};
 #pragma unroll
@@ -84,7 +86,7 @@ __global__ void __launch_bounds__(kThreads, kDegree == 0 ? 3 : 4)
   for_each_pair(a.problem, place, [&](int c, int r, int64 at) {
     inverse[c][r] = inverse_of(a.largest[at]);
   });
-  sum_stages(a, place, [&](auto& sum, const float* stage) {
+  sum_stages(a, place, [&](Sums<T>& sum, const float* stage) {
     for_each_quad<T>(stage, [&](int c, const float4* x, const float4& w) {
 #pragma unroll
       for (int r = 0; r < T::kThreadRows; ++r) {
@@ -197,7 +199,7 @@ __global__ void __launch_bounds__(1024) lp_distance_scale(const ScaleArgs a) {
   // Their largest terms become about 2^60: room for 2^14 inputs, and for pairs larger or smaller.
   const int exponent = (largest >> 23) - 126;
   const int room = static_cast<int>(60.0f / a.p);
-  *a.scale = from_bits((max(-100, min(100, room - exponent)) + 127) << 23);
+  *a.scale = from_bits((max(-126, min(126, room - exponent)) + 127) << 23);
 }
 
 }  // namespace supnorm

@@ -35,10 +35,13 @@ struct BackwardArgs {
 };
 
 // Even p: a power of two that brings the largest distance close to 2^(100 / (p - 1)), so that
-// neither d^(p-1) nor t^(p-1) leaves float32's range unless distances differ by 2^(200 / (p - 1)).
+// neither d^(p-1) nor t^(p-1) leaves float32's range unless distances differ by 2^(200 / (p - 1));
+// and that leaves x in range.
 SUPNORM_DEVICE float backward_scale(const int* largest, float p) {
-  const int exponent = (*largest >> 23) - 126;
-  return from_bits((max(-100, min(100, static_cast<int>(100 / (p - 1)) - exponent)) + 127) << 23);
+  if (largest[0] == 0) return 1.0f;
+  const int distance_exponent = (largest[0] >> 23) - 126, x_exponent = (largest[1] >> 23) - 126;
+  const int wanted = static_cast<int>(100 / (p - 1)) - distance_exponent;
+  return from_bits((max(-126, min(126, min(wanted, 127 - x_exponent))) + 127) << 23);
 }
 
 // Pairs that the fast kernels leave out, and lp_distance_backward_rare adds.
@@ -52,7 +55,7 @@ SUPNORM_DEVICE bool is_rare(float distance, float scale, float p, bool is_even) 
 template <int kP>
 struct EvenSlope {
   static constexpr int kFactors = 1;
-  static constexpr int kBlocks = kP <= 16 ? 3 : 2;  // that fit into a processor's registers
+  static constexpr int kBlocks = kP <= 10 ? 3 : 2;  // that fit into a processor's registers
   float scale;
 
   SUPNORM_DEVICE explicit EvenSlope(const BackwardArgs& a) : scale(backward_scale(a.largest, kP)) {}
@@ -275,26 +278,32 @@ __global__ void __launch_bounds__(kThreads, Slope::kBlocks)
 struct FactorArgs {
   const float* grad;      // (B, out_stride)
   const float* distance;  // likewise
-  int* largest;           // of the distances; null unless p is even
+  const float* x;         // (B, x_stride)
+  int* largest;           // of distances and of x; null unless p is even
   float* factors;
   int* num_rare;
-  int64 rows, outputs, out_stride;
+  int64 rows, outputs, x_stride, out_stride;
   int64 padded_rows, padded_outputs;
   float p;
 };
 
-// Largest finite distance, as bits.
-__global__ void __launch_bounds__(kThreads) lp_distance_backward_largest(const FactorArgs a) {
+// The largest finite |v| of the numbers that the grid's threads share, as bits.
+SUPNORM_DEVICE void add_largest(const float* v, int64 count, int* largest) {
   int mine = 0;
   const int64 step = static_cast<int64>(gridDim.x) * kThreads;
   const int64 start = static_cast<int64>(blockIdx.x) * kThreads + threadIdx.x;
-  for (int64 at = start; at < a.rows * a.out_stride; at += step) {
-    const int bits = bits_of(a.distance[at]);
+  for (int64 at = start; at < count; at += step) {
+    const int bits = bits_of(fabsf(v[at]));
     if (bits < 0x7f800000) mine = max(mine, bits);
   }
 #pragma unroll
   for (int mask = 16; mask > 0; mask /= 2) mine = max(mine, shuffle_xor(mine, mask));
-  if (threadIdx.x % 32 == 0) atomicMax(a.largest, mine);
+  if (threadIdx.x % 32 == 0) atomicMax(largest, mine);
+}
+
+__global__ void __launch_bounds__(kThreads) lp_distance_backward_largest(const FactorArgs a) {
+  add_largest(a.distance, a.rows * a.out_stride, a.largest);
+  add_largest(a.x, a.rows * a.x_stride, a.largest + 1);
 }
 
 // v^n.

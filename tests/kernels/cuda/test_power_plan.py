@@ -1,0 +1,52 @@
+import math
+
+import pytest
+import torch
+
+from kernels.cuda.power_plan import DEGREES, LOGARITHM, PowerPlan, plan_slope, plan_sum
+
+EXPONENTS = (2.0, 9.1, 17.5, 20.0, 33.3, 41.0, 64.0, 99.9, 199.0, 500.0, 1000.0)
+
+
+def power(plan: PowerPlan, u: torch.Tensor) -> torch.Tensor:
+    exponent, s = torch.zeros_like(u), u - 1
+    for c in reversed(plan.values[1:]):
+        exponent = (exponent + c) * s
+    return torch.exp2(exponent)
+
+
+@pytest.mark.parametrize("p", EXPONENTS)
+def test_roots_of_sums_of_any_terms_err_by_less_than_float32_does(p: float) -> None:
+    plan = plan_sum(p)
+    if plan.degree == LOGARITHM:
+        return
+    u = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    exact = u**p
+    for count in (1, 100, 2**14):  # terms of this size, beside one of 1
+        change = ((1 + count * power(plan, u)) / (1 + count * exact)) ** (1 / p) - 1
+        assert change.abs().max() <= 2.0**-24
+
+
+@pytest.mark.parametrize("q", EXPONENTS)
+def test_slopes_are_as_good_as_float32_makes_them_and_small_ones_stay_small(q: float) -> None:
+    plan = plan_slope(q)
+    if plan.degree == LOGARITHM:
+        return
+    u = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    exact, ours = u**q, power(plan, u)
+    counts = exact >= 2.0**-12
+    error = (ours[counts] / exact[counts] - 1).abs().max()
+    assert error <= 8 * q * 2.0**-24
+    assert (ours[exact < 2.0**-40] <= 2.0**-37).all()
+
+
+def test_the_larger_the_power_the_shorter_the_polynomial() -> None:
+    degrees = [plan_sum(p).degree for p in (20, 30, 50, 100, 300)]
+    assert degrees == sorted(degrees, reverse=True)
+    assert set(degrees) == set(DEGREES)
+    assert plan_sum(9.0).degree == LOGARITHM
+
+
+def test_the_largest_term_is_1() -> None:
+    for p in EXPONENTS:
+        assert math.isclose(power(plan_sum(p), torch.ones(1, dtype=torch.float64)).item(), 1.0)
