@@ -2,6 +2,8 @@
 # make test         the suite, with all the set-up that it needs
 # make monitor      Prometheus on http://127.0.0.1:9090, watching the runs of this machine
 # make reliability  training killed again and again: what survives, as a table
+# make test-gpu     the operators against float64 on this machine's GPU
+# make bench-gpu    compile, check and time them there; results as JSON
 # make check        style, types, import rules, shipped configs
 # make setup        environment, dependencies, compiled kernels, the Fashion-MNIST files
 
@@ -11,13 +13,19 @@ MONITOR_PORT ?= 9090
 BIN    := $(VENV)/bin
 CSRC   := $(shell find kernels/csrc -type f)
 
-.PHONY: quickstart monitor test check format setup clean reliability
+.PHONY: quickstart monitor reliability test test-gpu bench-gpu check format setup clean
 
 quickstart: setup
 	$(BIN)/python -m pipeline run configs/quickstart.yaml
 
 test: setup
 	$(BIN)/pytest
+
+test-gpu: setup
+	$(BIN)/pytest -m gpu
+
+bench-gpu: setup
+	$(BIN)/python -m kernels.cuda.measure --json gpu-$(shell date +%F).json
 
 monitor:
 	@command -v prometheus >/dev/null || { echo "needs prometheus; on Debian: apt-get install prometheus" >&2; exit 2; }

@@ -37,9 +37,7 @@ class Backend:
 
 def backend() -> Backend:
     """Return which implementation serves each device on this machine."""
-    return Backend(
-        cpu=_cpu_kernels(), cuda="nvrtc" if load_cuda_kernels() else "reference"
-    )
+    return Backend(cpu=_cpu_kernels(), cuda="nvrtc" if load_cuda_kernels() else "reference")
 
 
 @contextmanager

@@ -24,7 +24,10 @@ VECTORS = (4, 1)
 def all_kernels(even: Iterable[int] = EVEN) -> list[Kernel]:
     """Return all kernels; of the multiplication chains those for the given exponents."""
     exponents = tuple(even)
-    return [*_shared(), *(k for v in VECTORS for k in (*_forward(v, exponents), *_backward(v, exponents)))]
+    return [
+        *_shared(),
+        *(k for v in VECTORS for k in (*_forward(v, exponents), *_backward(v, exponents))),
+    ]
 
 
 def _shared() -> Iterable[Kernel]:

@@ -6,6 +6,7 @@ Legend as in `kernels.cuda.operators`. A gradient that is not wanted comes back 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -141,9 +142,7 @@ def lp_distance_backward(
     if distance.numel() == 0 or not any(output_mask):
         return _zeros(x, output_mask[0]), _zeros(weight, output_mask[1])
     factors, largest, num_rare = _factors(device, grad, x, distance, p, groups)
-    grad_x, grad_w = _dense_gradients(
-        device, x, weight, factors, largest, p, groups, output_mask
-    )
+    grad_x, grad_w = _dense_gradients(device, x, weight, factors, largest, p, groups, output_mask)
     for gradient, kind in ((grad_x, "grad_x"), (grad_w, "grad_w")):
         if gradient.numel() == 0:
             continue
@@ -368,7 +367,7 @@ def _scatter(
     weight: Tensor,
     groups: int,
     is_wanted: bool,
-    values: dict[str, Tensor | int],
+    values: Mapping[str, Tensor | int],
 ) -> Tensor:
     """One gradient at p = infinity; ``kind``: whether of boxes, whether of weights."""
     like = weight if kind.endswith("true") else x

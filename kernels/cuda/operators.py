@@ -50,9 +50,7 @@ class _LinfArgs(Arguments):
 
 
 class _ArgmaxArgs(Arguments):
-    _fields_ = fields(
-        problem=Problem, key=_POINTER, distance=_POINTER, argmax=_POINTER, depth=_INT
-    )
+    _fields_ = fields(problem=Problem, key=_POINTER, distance=_POINTER, argmax=_POINTER, depth=_INT)
 
 
 class BoundsArgs(Arguments):
@@ -157,9 +155,7 @@ def linf_distance_bounds(
     tile = plan.tile.expression(vector_of(lower, upper, weight))
     source = "linf_distance_bounds"
     device.launch(Kernel(source, f"linf_distance_bounds<{tile}>"), launch_of(plan), arguments)
-    device.launch(
-        Kernel(source, "linf_distance_bounds_finish"), launch_a_pair(smallest), arguments
-    )
+    device.launch(Kernel(source, "linf_distance_bounds_finish"), launch_a_pair(smallest), arguments)
     return smallest, largest
 
 
@@ -270,9 +266,7 @@ def on_device(plan: PowerPlan, x: Tensor) -> Tensor:
     return _plans[key]
 
 
-def cut_of(
-    device: Device, tiles: tuple[Tile, ...], x: Tensor, weight: Tensor, groups: int
-) -> Cut:
+def cut_of(device: Device, tiles: tuple[Tile, ...], x: Tensor, weight: Tensor, groups: int) -> Cut:
     """Return how to cut an operator with these operands."""
     sizes = (x.shape[0], weight.shape[0] // groups, weight.shape[1])
     return cut(tiles, sizes, groups, device.num_processors)
@@ -310,5 +304,3 @@ def vector_of(*operands: Tensor) -> int:
     is_aligned = all(t.shape[1] % 4 == 0 and t.data_ptr() % 16 == 0 for t in operands)
     # Rows of groups start anywhere inside a row of x.
     return 4 if is_aligned and operands[-1].shape[1] % 4 == 0 else 1
-
-

@@ -1,4 +1,4 @@
-"""How the kernels raise u = |x - w| / largest to a real power: chosen once a p, in double precision.
+"""How the kernels raise u = |x - w| / largest to a real power: chosen once a p, in float64.
 
 ``u^q = 2^(q log2 u)``, and with s = u - 1 the exponent is ``s (c_1 + s (c_2 + ...))``. Only where
 the power matters does the polynomial have to be right; the larger q is, the closer to s = 0 that

@@ -1,142 +1,102 @@
-"""What compiled kernels cost, read from their machine code: no GPU is needed.
+"""The table of `python -m kernels.bench --static`: instructions, floors and budgets.
 
-    python -m kernels.bench --static
-
-A slot is one instruction of one warp: a processor of sm_90 starts four in a cycle, so a slot an
-element is the least time that 128 elements take on it, in cycles. The code that a stage of the
-pipeline runs once is spread over the stage's elements.
+The floor counts the arithmetic alone: what no arrangement of loads and loops can go below.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import re
-import shutil
-import subprocess
-import tempfile
-from collections import Counter
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from kernels import compiler
+from kernels.cuda.catalogue import EVEN
+from kernels.cuda.cost import Cost, cost_of
 from kernels.cuda.kernel import Kernel
-from kernels.cuda.nvrtc import compile_kernel
+from kernels.cuda.operators import LARGE, LARGE_BOXES, LARGEST_UNSCALED, MIDDLE, even_kernel
+from kernels.cuda.power_plan import DEGREES, LOGARITHM
 
-# Of csrc/cuda: inputs a stage and inputs at a time; stages between two moves of sums.
-_TURNS_A_STAGE = 4
-_STAGES_A_STRETCH = 32
+ARCHITECTURES = (80, 90, 100)
+"""A100; H100 and H200; B200."""
+TABLE_ARCHITECTURE = 90
+MOST_REGISTERS = 255
 
-_UNITS = {
-    # Opcodes of a unit, and how many slots' time one takes it: 64 or 16 lanes a cycle, not 128.
-    "integer and minimum": (("FMNMX", "VIMNMX", "VIMNMX3", "IMNMX", "LOP3", "SEL", "ISETP"), 2),
-    "special function": (("MUFU",), 8),
-}
+# Multiplications of the shortest addition chain of each power.
+_CHAIN = {1: 0, 2: 1, 3: 2, 4: 2, 5: 3, 6: 3, 7: 4, 8: 3, 9: 4, 10: 4, 11: 5, 12: 4, 13: 5, 14: 5}
+_CHAIN |= {15: 5, 16: 4}
+# What moving operands may add.
+_LOADS, _LOADS_AND_SUMS = 0.6, 1.4
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What one compiled kernel costs."""
+class Row:
+    """One kernel with its limits, in slots an element."""
 
-    registers: int
-    """Of a thread."""
-    spilled_bytes: int
-    """Of a thread's registers that had to go to memory."""
-    slots: float | None
-    """Instructions an element; None for kernels without a loop over elements."""
-    unit_slots: float | None
-    """Time of the busiest slower unit, in slots an element: the larger of the two counts."""
+    operator: str
+    kernel: Kernel
+    floor: float
+    budget: float
 
 
-@functools.cache
-def cost_of(kernel: Kernel, architecture: int) -> Cost:
-    """Compile a kernel and count.
+def rows() -> Iterator[Row]:
+    """Return the kernels that large layers run."""
+    linf = "linf_distance"
+    yield Row("infinity, forward", Kernel(linf, f"{linf}<{LARGE.expression(4)}>"), 1.75, 2.1)
+    name = f"linf_distance_stage<{MIDDLE.expression(4)}>"
+    yield Row("infinity, forward with arg-max", Kernel(linf, name), 1.75, 2.4)
+    name = f"linf_distance_bounds<{LARGE_BOXES.expression(4)}>"
+    yield Row("bounds, forward", Kernel("linf_distance_bounds", name), 4.0, 5.0)
+    yield from (_even_forward(p) for p in EVEN)
+    yield from (_power_forward(degree) for degree in (*DEGREES, LOGARITHM))
+    yield from (_even_backward(p) for p in EVEN)
+    yield from (_power_backward(degree) for degree in (*DEGREES, LOGARITHM))
+
+
+def _even_forward(p: int) -> Row:
+    floor = 2.0 + _CHAIN[p // 2]
+    budget = 4.4 if p == 8 else floor + _LOADS
+    return Row(f"p = {p}, forward", even_kernel(p, LARGE, 4), floor, budget)
+
+
+def _power_forward(degree: int) -> Row:
+    floor = 6.0 if degree == LOGARITHM else 4.0 + degree
+    kernel = Kernel("lp_distance", f"lp_distance_power<{degree}, {MIDDLE.expression(4)}>")
+    return Row(f"{_power_name(degree)}, forward", kernel, floor, floor + _LOADS)
+
+
+def _even_backward(p: int) -> Row:
+    floor = 3.0 if p == 2 else 5.0 + _CHAIN[p // 2 - 1]
+    budget = 8.2 if p == 8 else floor + _LOADS_AND_SUMS
+    name = f"lp_distance_backward<EvenSlope<{p}>, 4>"
+    return Row(f"p = {p}, backward", Kernel("lp_distance_backward", name), floor, budget)
+
+
+def _power_backward(degree: int) -> Row:
+    floor = 8.0 if degree == LOGARITHM else 6.0 + degree
+    name = f"lp_distance_backward<PowerSlope<{degree}>, 4>"
+    kernel = Kernel("lp_distance_backward", name)
+    return Row(f"{_power_name(degree)}, backward", kernel, floor, floor + _LOADS_AND_SUMS)
+
+
+def _power_name(degree: int) -> str:
+    return "general p, logarithm" if degree == LOGARITHM else f"general p, degree {degree}"
+
+
+def print_table() -> None:
+    """Compile for sm_90 and print what each kernel costs.
 
     Raises:
         BuildError: There is no NVRTC or no cuobjdump.
     """
-    binary = compile_kernel(kernel, architecture)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(binary.code)
-        file.flush()
-        usage = _run("-res-usage", file.name)
-        listing = _run("-sass", file.name)
-    used = re.search(rf"Function {re.escape(binary.name)}:\s*(.*)", usage)
-    assert used, f"cuobjdump does not list {binary.name}"
-    numbers = {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", used[1])}
-    elements = elements_a_turn(kernel)
-    slots = unit_slots = None
-    if elements is not None:
-        weights = _weighted(_instructions(listing, binary.name))
-        slots = sum(weights.values()) / elements
-        unit_slots = max(
-            sum(weights[name] for name in names) * time / elements
-            for names, time in _UNITS.values()
-        )
-    return Cost(numbers["REG"], numbers["STACK"] + numbers["LOCAL"], slots, unit_slots)
+    print(f"Instructions an element (slots), compiled for sm_{TABLE_ARCHITECTURE}; not measured.")
+    print(f"Even p above {LARGEST_UNSCALED} are scaled; general p needs an infinity pass before.")
+    heads = ("floor", "slots", "budget", "unit", "registers", "spilled")
+    print(f"{'':34}" + "".join(f"{head:>10}" for head in heads))
+    for row in rows():
+        cost = cost_of(row.kernel, TABLE_ARCHITECTURE)
+        print(f"{row.operator:34}" + _cells(row, cost), flush=True)
 
 
-def elements_a_turn(kernel: Kernel) -> int | None:
-    """Return how many elements a turn of the innermost loop computes, a thread; None without one.
-
-    None also where rows are not aligned: what moves single floats loops by itself, which the count
-    would miss.
-    """
-    if tile := re.search(r"Tile<(\d+), (\d+), 4, \d+>", kernel.expression):
-        return int(tile[1]) * int(tile[2]) * 4
-    if re.match(r"lp_distance_backward<.*, 4>", kernel.expression):
-        return 8 * 4 * 4
-    return None
-
-
-def _weighted(code: list[tuple[int, str, int | None]]) -> Counter[str]:
-    """Opcodes of the hot loops, each counted by how often it runs in a turn of the innermost."""
-    loops = [(target, at) for at, _, target in code if target is not None and target < at]
-    stages = [loop for loop in loops if any(loop != o and _holds(loop, o) for o in loops)]
-    innermost = next(loop for loop in loops if stages and _holds(stages[0], loop))
-    around = sorted((loop for loop in loops if _holds(loop, innermost)), key=lambda loop: -loop[0])
-    inside = [loop for loop in loops if _holds(around[-1], loop)]
-    assert sorted(inside) == sorted(around), "a loop beside the innermost: its turns are not known"
-    weights = (1.0, 1 / _TURNS_A_STAGE, 1 / (_TURNS_A_STAGE * _STAGES_A_STRETCH))
-    counts: Counter[str] = Counter()
-    done = (0, -1)
-    for loop, weight in zip(around, weights, strict=False):
-        for at, opcode, _ in code:
-            if loop[0] <= at <= loop[1] and not done[0] <= at <= done[1]:
-                counts[opcode] += weight  # type: ignore[assignment]
-        done = loop
-    return counts
-
-
-def _holds(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
-    return outer[0] <= inner[0] and inner[1] <= outer[1]
-
-
-def _instructions(listing: str, name: str) -> list[tuple[int, str, int | None]]:
-    """Address, opcode and, of a branch, target of every instruction of a function."""
-    function = listing.split(f"Function : {name}\n", 1)[1].split("Function : ", 1)[0]
-    found = []
-    for line in re.finditer(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?\w+ )?([^;]*);", function, re.M):
-        words = line[2].split()
-        opcode = words[0].split(".")[0]
-        target = int(words[-1], 16) if opcode == "BRA" else None
-        found.append((int(line[1], 16), opcode, target))
-    return found
-
-
-def _run(option: str, path: str) -> str:
-    command = [_cuobjdump(), option, path]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-@functools.cache
-def _cuobjdump() -> str:
-    """On the path, or where Triton's wheel (which torch's CUDA wheels need) has it."""
-    if found := shutil.which("cuobjdump"):
-        return found
-    triton = importlib.util.find_spec("triton")
-    if triton is not None and triton.origin is not None:
-        path = Path(triton.origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-        if path.exists():
-            return str(path)
-    raise compiler.BuildError("no cuobjdump found; it comes with CUDA and with Triton's wheel")
+def _cells(row: Row, cost: Cost) -> str:
+    slots, unit = cost.slots or math.nan, cost.unit_slots or math.nan
+    numbers = f"{row.floor:>10.2f}{slots:>10.2f}{row.budget:>10.2f}{unit:>10.2f}"
+    return f"{numbers}{cost.registers:>10}{cost.spilled_bytes:>10}"

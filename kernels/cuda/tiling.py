@@ -41,7 +41,7 @@ class Tile:
         return 4 * _STAGES * (self.operands * self.rows + self.cols) * (DEPTH + 4)
 
     def expression(self, vector: int) -> str:
-        """Return its C++ type; ``vector`` is 4 where rows start at multiples of 16 bytes, else 1."""
+        """Return its C++ type; ``vector`` is 4 where rows start at multiples of 16 bytes, or 1."""
         return f"Tile<{self.thread_rows}, {self.thread_cols}, {vector}, {self.operands}>"
 
     def cost(self) -> float:

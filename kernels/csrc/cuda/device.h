@@ -47,8 +47,8 @@ SUPNORM_DEVICE float fast_log2(float v) {
   return result;
 }
 
-// Copies kBytes (4 or 16) to shared memory, or zeros; they are there after the wait_copies that covers
-// their commit_copies, and a barrier.
+// Copies kBytes (4 or 16) to shared memory, or zeros; they are there after the wait_copies that
+// covers their commit_copies, and a barrier.
 template <int kBytes>
 SUPNORM_DEVICE void copy_async(float* to, const float* from, bool is_wanted) {
   const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
@@ -86,9 +86,7 @@ SUPNORM_DEVICE float shuffle_xor(float v, int mask) {
   return __shfl_xor_sync(0xffffffffu, v, mask);
 }
 SUPNORM_DEVICE int shuffle_xor(int v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
-SUPNORM_DEVICE float shuffle_from(float v, int lane) {
-  return __shfl_sync(0xffffffffu, v, lane);
-}
+SUPNORM_DEVICE float shuffle_from(float v, int lane) { return __shfl_sync(0xffffffffu, v, lane); }
 SUPNORM_DEVICE int shuffle_from(int v, int lane) { return __shfl_sync(0xffffffffu, v, lane); }
 SUPNORM_DEVICE unsigned vote(bool condition) { return __ballot_sync(0xffffffffu, condition); }
 

@@ -9,8 +9,8 @@ namespace supnorm {
 
 struct LinfArgs {
   Problem problem;
-  int* distance;   // bits of floats; zeros where there are several splits
-  uint64* key;     // with the arg-max: (bits, ~chunk) of every pair; zeros likewise
+  int* distance;  // bits of floats; zeros where there are several splits
+  uint64* key;    // with the arg-max: (bits, ~chunk) of every pair; zeros likewise
   int num_splits;
 };
 

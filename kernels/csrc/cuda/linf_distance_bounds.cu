@@ -10,8 +10,8 @@ namespace supnorm {
 
 struct BoundsArgs {
   Problem problem;
-  int* smallest;      // bits of floats; zeros where there are several splits
-  unsigned* largest;  // likewise, with the sign set
+  int* smallest;                       // bits of floats; zeros where there are several splits
+  unsigned* largest;                   // likewise, with the sign set
   uint64 *smallest_key, *largest_key;  // for the gradient: (bits, ~stage)
   int num_splits;
 };
@@ -53,8 +53,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads, 2) linf_distance_bounds(const BoundsArgs a) {
   const Place<T> place(a.problem);
   Extremes<T> extremes;
-  for_each_stage(a.problem, place,
-                 [&](const float* stage, int) { add_stage<T>(stage, extremes); });
+  for_each_stage(a.problem, place, [&](const float* stage, int) { add_stage<T>(stage, extremes); });
   for_each_pair(a.problem, place, [&](int c, int r, int64 at) {
     if (a.num_splits == 1) {
       a.smallest[at] = extremes.smallest[c][r];
@@ -83,7 +82,8 @@ SUPNORM_DEVICE uint64 bounds_key(unsigned bits, int stage) {
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2) linf_distance_bounds_stage(const BoundsArgs a) {
   const Place<T> place(a.problem);
-  uint64 smallest[T::kThreadCols][T::kThreadRows] = {}, largest[T::kThreadCols][T::kThreadRows] = {};
+  uint64 smallest[T::kThreadCols][T::kThreadRows] = {},
+         largest[T::kThreadCols][T::kThreadRows] = {};
   for_each_stage(a.problem, place, [&](const float* shared, int stage) {
     Extremes<T> extremes;
     add_stage<T>(shared, extremes);
@@ -116,8 +116,8 @@ struct DecideArgs {
 };
 
 // The number of a box, among those of a stage, that a bound comes from.
-SUPNORM_DEVICE int decision(const DecideArgs& a, uint64 key, const float* lower,
-                            const float* upper, const float* w, bool is_smallest) {
+SUPNORM_DEVICE int decision(const DecideArgs& a, uint64 key, const float* lower, const float* upper,
+                            const float* w, bool is_smallest) {
   const int size = static_cast<int>(key >> 32) & 0x7fffffff;
   if (size == 0) return -1;
   const int first = static_cast<int>(~static_cast<unsigned>(key)) * a.depth;

@@ -9,9 +9,6 @@
 
 namespace supnorm {
 
-// Sums outside these may have lost terms to underflow or overflow.
-constexpr float kSmallestSum = 0x1p-90f, kLargestSum = 0x1p126f;
-
 // So many inputs are added one after the other; then a sum moves to memory. It keeps rounding
 // small.
 constexpr int kStagesASum = 32;
@@ -27,7 +24,8 @@ struct LpArgs {
 // This thread's first sum in memory; the next one is kThreads further on.
 template <class T>
 SUPNORM_DEVICE float* thread_sums(const LpArgs& a) {
-  const int64 block = (static_cast<int64>(blockIdx.y) * gridDim.z + blockIdx.z) * gridDim.x + blockIdx.x;
+  const int64 block =
+      (static_cast<int64>(blockIdx.y) * gridDim.z + blockIdx.z) * gridDim.x + blockIdx.x;
   return a.sums + block * (T::kRows * T::kCols) + threadIdx.x;
 }
 
@@ -83,9 +81,8 @@ __global__ void __launch_bounds__(kThreads, kDegree == 0 ? 3 : 4)
   const Place<T> place(a.problem);
   const Power<kDegree> power(a.plan);
   float inverse[T::kThreadCols][T::kThreadRows] = {};
-  for_each_pair(a.problem, place, [&](int c, int r, int64 at) {
-    inverse[c][r] = inverse_of(a.largest[at]);
-  });
+  for_each_pair(a.problem, place,
+                [&](int c, int r, int64 at) { inverse[c][r] = inverse_of(a.largest[at]); });
   sum_stages(a, place, [&](Sums<T>& sum, const float* stage) {
     for_each_quad<T>(stage, [&](int c, const float4* x, const float4& w) {
 #pragma unroll
@@ -121,22 +118,6 @@ SUPNORM_DEVICE int64 place_of_sum(const FinishArgs& a, int64 row, int64 output) 
   const int r = static_cast<int>(row % tile_rows), c = static_cast<int>(col % tile_cols);
   const int pair = c / 8 * a.thread_rows + r / 16, thread = r % 16 * 8 + c % 8;
   return (block * a.thread_rows * a.thread_cols + pair) * kThreads + thread;
-}
-
-// The distance of one pair by the lanes of a warp, whatever its size.
-SUPNORM_DEVICE float exact_distance(const float* x, const float* w, int inputs, float p) {
-  const int lane = threadIdx.x % 32;
-  int largest = 0;
-  for (int i = lane; i < inputs; i += 32) largest = max(largest, bits_of(fabsf(x[i] - w[i])));
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) largest = max(largest, shuffle_xor(largest, mask));
-  const float m = from_bits(largest);
-  if (largest == 0 || largest >= 0x7f800000) return m;  // 0, infinity, NaN
-  float sum = 0.0f;
-  for (int i = lane; i < inputs; i += 32) sum += exp2f(p * log2f(fabsf(x[i] - w[i]) / m));
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
-  return m * root(sum, p);
 }
 
 // A thread a pair.

@@ -21,13 +21,13 @@ constexpr int kWStride = kBlockInputs + 4;
 constexpr int kColFloats = 2 * kOutputs * kWStride;  // sums over samples, of each half
 
 struct BackwardArgs {
-  const float* x;        // (B, x_stride)
-  const float* w;        // (all outputs, I)
-  const float* factors;  // [factor][group][output, padded][sample, padded]
-  const float* plan;     // of the power; even p have none
-  const int* largest;    // bits of the largest finite distance; even p only
-  float* grad_x;         // [split][B][x_stride], or null
-  float* grad_w;         // [block of samples][all outputs][I], or null
+  const float* x;               // (B, x_stride)
+  const float* w;               // (all outputs, I)
+  const float* factors;         // [factor][group][output, padded][sample, padded]
+  const float* plan;            // of the power; even p have none
+  const int* largest;           // bits of the largest finite distance; even p only
+  float* grad_x;                // [split][B][x_stride], or null
+  float* grad_w;                // [block of samples][all outputs][I], or null
   int64 rows, outputs, inputs;  // outputs and inputs of a group
   int64 x_stride;
   int64 padded_rows, padded_outputs;
@@ -93,8 +93,8 @@ struct Lanes {
   SUPNORM_DEVICE Lanes() {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     half = warp % 2;
-    row = half * 64 + lane % 8 * 4;              // and the three after it, and these + 32
-    input = warp / 2 * 16 + lane / 8 * 4;        // and the three after it
+    row = half * 64 + lane % 8 * 4;        // and the three after it, and these + 32
+    input = warp / 2 * 16 + lane / 8 * 4;  // and the three after it
     order = lane % 4;
   }
   SUPNORM_DEVICE static int row_offset(int r) { return r < 4 ? r : r + 28; }
@@ -120,7 +120,8 @@ SUPNORM_DEVICE void copy_outputs(const BackwardArgs& a, int first_row, int first
   const int64 group_floats = a.padded_outputs * a.padded_rows;
 #pragma unroll
   for (int factor = 0; factor < kFactors; ++factor) {
-    const float* from = a.factors + (factor * static_cast<int64>(gridDim.z) + blockIdx.z) * group_floats +
+    const float* from = a.factors +
+                        (factor * static_cast<int64>(gridDim.z) + blockIdx.z) * group_floats +
                         static_cast<int64>(stage) * kOutputs * a.padded_rows + first_row;
     float* tile = to + kOutputs * (kWStride + factor * kBlockRows);
 #pragma unroll
@@ -192,8 +193,10 @@ SUPNORM_DEVICE void store_sums(const BackwardArgs& a, const float* sums, int fir
   const int o = threadIdx.x / 8, first = threadIdx.x % 8 * 4;
   const int64 output = static_cast<int64>(stage) * kOutputs + o;
   if (output >= a.outputs) return;
-  float* to = a.grad_w +
-              ((static_cast<int64>(row_block) * gridDim.z + blockIdx.z) * a.outputs + output) * a.inputs + first_input;
+  float* to =
+      a.grad_w +
+      ((static_cast<int64>(row_block) * gridDim.z + blockIdx.z) * a.outputs + output) * a.inputs +
+      first_input;
   const float* mine = sums + o * kWStride;
 #pragma unroll
   for (int j = first; j < first + 4; ++j) {
@@ -345,7 +348,8 @@ __global__ void __launch_bounds__(kThreads) lp_distance_backward_factors(const F
   const int num_factors = is_even ? 1 : 2;
   for (int factor = 0; factor < num_factors; ++factor) {
     for (int o = threadIdx.x / 32; o < 16; o += kThreads / 32) {
-      const int64 line = (factor * static_cast<int64>(gridDim.z) + blockIdx.z) * a.padded_outputs + first + o;
+      const int64 line =
+          (factor * static_cast<int64>(gridDim.z) + blockIdx.z) * a.padded_outputs + first + o;
       a.factors[line * a.padded_rows + first_row + r] = tile[(factor * 16 + o) * 33 + r];
     }
   }

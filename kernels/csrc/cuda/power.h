@@ -86,4 +86,23 @@ SUPNORM_DEVICE float root(float sum, float p) {
   return exp2f(rest / p) * from_bits((static_cast<int>(whole) + 127) << 23);
 }
 
+// Sums outside these may have lost terms to underflow or overflow.
+constexpr float kSmallestSum = 0x1p-90f, kLargestSum = 0x1p126f;
+
+// The distance of one pair by the lanes of a warp, whatever its size.
+SUPNORM_DEVICE float exact_distance(const float* x, const float* w, int inputs, float p) {
+  const int lane = threadIdx.x % 32;
+  int largest = 0;
+  for (int i = lane; i < inputs; i += 32) largest = max(largest, bits_of(fabsf(x[i] - w[i])));
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) largest = max(largest, shuffle_xor(largest, mask));
+  const float m = from_bits(largest);
+  if (largest == 0 || largest >= 0x7f800000) return m;  // 0, infinity, NaN
+  float sum = 0.0f;
+  for (int i = lane; i < inputs; i += 32) sum += exp2f(p * log2f(fabsf(x[i] - w[i]) / m));
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
+  return m * root(sum, p);
+}
+
 }  // namespace supnorm

@@ -12,14 +12,14 @@ constexpr int kWarp = 32;
 constexpr int kWindow = 2048;  // cells
 
 struct ScatterArgs {
-  const float *grad, *x, *w;           // (B, out_stride), (B, x_stride), (all outputs, I)
-  const int* index;                    // deciding inputs, (B, out_stride)
-  const float* grad_largest;           // of boxes: grad and index are those of the smallest
-  const int* index_largest;            // distance; numbers as linf_distance_bounds_decide has them
-  float* result;                       // (B, x_stride) or (all outputs, I)
-  int64 rows, outputs, inputs;         // outputs and inputs of a group
+  const float *grad, *x, *w;    // (B, out_stride), (B, x_stride), (all outputs, I)
+  const int* index;             // deciding inputs, (B, out_stride)
+  const float* grad_largest;    // of boxes: grad and index are those of the smallest
+  const int* index_largest;     // distance; numbers as linf_distance_bounds_decide has them
+  float* result;                // (B, x_stride) or (all outputs, I)
+  int64 rows, outputs, inputs;  // outputs and inputs of a group
   int64 x_stride, out_stride;
-  int ends;                            // of boxes: 1 lower, 2 upper, 3 both
+  int ends;  // of boxes: 1 lower, 2 upper, 3 both
 };
 
 struct Entry {
@@ -31,8 +31,8 @@ struct Entry {
 SUPNORM_DEVICE Entry point_entry(const ScatterArgs& a, int64 row, int64 output) {
   const int64 at = row * a.out_stride + output;
   const int i = a.index[at];
-  const float t = a.x[row * a.x_stride + output / a.outputs * a.inputs + i] -
-                  a.w[output * a.inputs + i];
+  const float t =
+      a.x[row * a.x_stride + output / a.outputs * a.inputs + i] - a.w[output * a.inputs + i];
   const float sign = t > 0 ? 1.0f : t < 0 ? -1.0f : t;
   return {i, a.grad[at] * sign};
 }

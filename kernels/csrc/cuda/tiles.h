@@ -26,10 +26,14 @@ struct Problem {
   int64 rows, outputs, inputs;
   int64 x_stride, out_stride;
   int64 stages_a_split;  // block y owns these stages
+  const int* gate;       // null, or where the device says whether candidates alone are computed
 
   SUPNORM_DEVICE int64 first_output() const { return blockIdx.z * outputs; }
   SUPNORM_DEVICE int64 first_input() const { return blockIdx.z * inputs; }
 };
+
+// Whether the dense kernels have nothing to do.
+SUPNORM_DEVICE bool is_sparse(const int* gate) { return gate != nullptr && *gate != 0; }
 
 constexpr int kThreads = 128;
 

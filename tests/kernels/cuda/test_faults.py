@@ -47,9 +47,7 @@ def gradients_are_right(shim: HostShim) -> bool:
     exact = reference.lp_distance_backward(grad, x, weight, distance, 8.0, 1)
     results = []
     for shim.is_ascending in (True, False):
-        ours = gradients.lp_distance_backward(
-            shim, grad, x, weight, distance, 8.0, 1, [True, True]
-        )
+        ours = gradients.lp_distance_backward(shim, grad, x, weight, distance, 8.0, 1, [True, True])
         results += [torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, exact, strict=True)]
     return all(results)
 
@@ -63,11 +61,15 @@ def gradients_are_right(shim: HostShim) -> bool:
         ("&& input < inputs", "&& input < inputs - 1"),
         ("row < rows_left", "row < rows_left - 1"),
     ],
-    ids=["no barrier", "no wait", "wait for too little", "last input left out", "last row left out"],
+    ids=[
+        "no barrier",
+        "no wait",
+        "wait for too little",
+        "last input left out",
+        "last row left out",
+    ],
 )
-def test_faults_in_the_loop_over_inputs_are_found(
-    tmp_path: Path, before: str, after: str
-) -> None:
+def test_faults_in_the_loop_over_inputs_are_found(tmp_path: Path, before: str, after: str) -> None:
     kernels = of("linf_distance", "linf_distance<")
     assert not linf_is_right(planted(tmp_path, "tiles.h", before, after, kernels))
 

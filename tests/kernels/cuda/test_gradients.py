@@ -36,9 +36,7 @@ def test_lp_gradients_err_little_more_than_the_formula_in_float32(
     )
     for num_processors in (1, 132):
         shim.num_processors = num_processors
-        ours = gradients.lp_distance_backward(
-            shim, grad, x, weight, distance, p, shape[3], BOTH
-        )
+        ours = gradients.lp_distance_backward(shim, grad, x, weight, distance, p, shape[3], BOTH)
         for value, right, formula, size in zip(ours, exact, plain, terms, strict=True):
             scale = torch.maximum(right.abs(), size.abs())
             # The power takes the rounding of its base, and the errors of log2 and exp2, p-fold.
@@ -88,9 +86,7 @@ def test_large_inputs_that_equal_their_weights_leave_small_differences_alone(
 ) -> None:
     x, weight = torch.tensor([[1e30, 1e-20]]), torch.tensor([[1e30, 0.0]])
     distance, grad = torch.tensor([[1e-20]]), torch.ones(1, 1)
-    grad_x, grad_w = gradients.lp_distance_backward(
-        shim, grad, x, weight, distance, p, 1, BOTH
-    )
+    grad_x, grad_w = gradients.lp_distance_backward(shim, grad, x, weight, distance, p, 1, BOTH)
     assert torch.allclose(grad_x, torch.tensor([[0.0, 1.0]]))
     assert torch.equal(grad_w, -grad_x)
 
@@ -175,9 +171,7 @@ def test_bits_do_not_depend_on_the_order_of_blocks_and_threads(compiled_shim: Ho
         for is_ascending in (True, False):
             compiled_shim.is_ascending = is_ascending
             results.append(
-                gradients.lp_distance_backward(
-                    compiled_shim, grad, x, weight, distance, p, 1, BOTH
-                )
+                gradients.lp_distance_backward(compiled_shim, grad, x, weight, distance, p, 1, BOTH)
             )
         for first, second in zip(*results, strict=True):
             assert torch.equal(first, second)

@@ -1,0 +1,196 @@
+"""On a machine with a GPU: compile, check against float64, time; results as JSON.
+
+    python -m kernels.cuda.measure [--json FILE] [--seconds S]
+
+Times are the least of several runs by CUDA events, after a warm-up. The training iteration is that
+of the network that configs/ trains at full size: forward, backward and Adam, batch 512.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels import ops, reference
+from kernels.backend import backend
+
+LAYERS = ((512, 5120, 5120), (512, 3072, 5120), (512, 5120, 10))
+"""(B, I, O)."""
+NORMS = (8.0, 24.0, 37.5, 100.5, 300.5, math.inf)
+NETWORK = (3072, 5120, 5120, 5120, 5120, 5120, 10)
+CHECKED = ((300, 700, 520), (64, 1000, 10), (130, 333, 77))
+PLAIN_BATCH = 16
+"""A composition of torch operations keeps every element in memory, so it gets a smaller batch."""
+
+
+def main() -> int:
+    """Run all, and say so where there is no GPU."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
+    parser.add_argument("--seconds", type=float, default=1.0, help="least time for each figure")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available() or backend().cuda == "reference":
+        print("kernels: no GPU, or no kernels for it, on this machine", file=sys.stderr)
+        return 1
+    results = {
+        "date": datetime.date.today().isoformat(),
+        "gpu": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "errors": list(_errors()),
+        "layers": list(_layers(arguments.seconds)),
+        "iterations": list(_iterations(arguments.seconds)),
+    }
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+def _errors() -> Iterator[dict[str, Any]]:
+    """Relative errors against float64, beside those of the formula in float32."""
+    for shape in CHECKED:
+        x, weight = _operands(shape)
+        for p in NORMS:
+            exact = _reference(x.double(), weight.double(), p)
+            ours = _error(_distance(x, weight, p), exact)
+            plain = _error(_reference(x, weight, p), exact)
+            print(f"{shape!s:>18} p {p:>6g}  error {ours:.1e}  formula in float32 {plain:.1e}")
+            yield {"shape": shape, "p": str(p), "error": ours, "formula": plain}
+
+
+def _layers(seconds: float) -> Iterator[dict[str, Any]]:
+    """Milliseconds of one layer, forward and with both gradients."""
+    for shape in LAYERS:
+        for p in NORMS:
+            for name, distance, batch in (
+                ("ours", _distance, shape[0]),
+                ("torch.cdist", _cdist, shape[0]),
+                ("torch operations", _plain, PLAIN_BATCH),
+            ):
+                part = (batch, *shape[1:])
+                forward, both = _time_layer(distance, part, p, seconds)
+                rates = [math.prod(part) / ms / 1e9 for ms in (forward, both)]
+                print(
+                    f"{part!s:>18} p {p:>6g} {name:>16}: {forward:9.3f} ms {both:9.3f} ms  "
+                    f"{rates[0]:8.3f} {rates[1]:8.3f} T elements/s",
+                    flush=True,
+                )
+                yield {
+                    "shape": part,
+                    "p": str(p),
+                    "implementation": name,
+                    "forward_ms": forward,
+                    "both_ms": both,
+                }
+
+
+def _time_layer(
+    distance: Callable[[Tensor, Tensor, float], Tensor],
+    shape: tuple[int, ...],
+    p: float,
+    seconds: float,
+) -> tuple[float, float]:
+    x, weight = _operands(shape)
+    grad = torch.randn(shape[0], shape[2], device="cuda")
+    with torch.no_grad():
+        forward = _least_ms(lambda: distance(x, weight, p), seconds)
+    x.requires_grad_()
+    weight.requires_grad_()
+    both = _least_ms(
+        lambda: torch.autograd.grad(distance(x, weight, p), (x, weight), grad), seconds
+    )
+    return forward, both
+
+
+def _iterations(seconds: float) -> Iterator[dict[str, Any]]:
+    """Milliseconds of one training iteration of the whole network."""
+    for p in NORMS:
+        weights = [_start(i, o) for i, o in itertools.pairwise(NETWORK)]
+        optimiser = torch.optim.Adam(weights, fused=True)
+        x = torch.randn(512, NETWORK[0], device="cuda")
+
+        def step(weights: list[Tensor] = weights, p: float = p, x: Tensor = x) -> Tensor:
+            for weight in weights:
+                x = _distance(x, weight, p)
+                x = x - x.mean(0)
+            return x.square().mean()
+
+        def iterate(step: Callable[[], Tensor] = step, optimiser: Any = optimiser) -> None:
+            optimiser.zero_grad()
+            torch.autograd.backward(step())
+            optimiser.step()
+
+        ms = _least_ms(iterate, seconds)
+        print(f"iteration of {len(weights)} layers, p {p:>6g}: {ms:9.3f} ms", flush=True)
+        yield {"p": str(p), "ms": ms}
+
+
+def _start(num_inputs: int, num_outputs: int) -> Tensor:
+    weight = torch.randn(num_outputs, num_inputs, device="cuda")
+    if num_inputs <= num_outputs:
+        outputs = torch.arange(num_outputs, device="cuda")
+        weight[outputs, outputs % num_inputs] = -10.0
+    return weight.requires_grad_()
+
+
+def _operands(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator("cuda").manual_seed(0)
+    x = torch.randn(shape[0], shape[1], device="cuda", generator=generator)
+    return x, torch.randn(shape[2], shape[1], device="cuda", generator=generator)
+
+
+def _distance(x: Tensor, weight: Tensor, p: float) -> Tensor:
+    return ops.linf_distance(x, weight) if math.isinf(p) else ops.lp_distance(x, weight, p)
+
+
+def _reference(x: Tensor, weight: Tensor, p: float) -> Tensor:
+    if math.isinf(p):
+        return reference.linf_distance(x, weight, 1)
+    return reference.lp_distance(x, weight, p, 1)
+
+
+def _cdist(x: Tensor, weight: Tensor, p: float) -> Tensor:
+    return torch.cdist(x, weight, p=p)
+
+
+def _plain(x: Tensor, weight: Tensor, p: float) -> Tensor:
+    size = (x[:, None] - weight).abs()
+    largest = size.amax(2, keepdim=True)
+    if math.isinf(p):
+        return largest[:, :, 0]
+    return largest[:, :, 0] * (size / largest).pow(p).sum(2).pow(1 / p)
+
+
+def _error(value: Tensor, exact: Tensor) -> float:
+    return ((value.double() - exact).abs().max() / exact.abs().max()).item()
+
+
+def _least_ms(run: Callable[[], object], seconds: float) -> float:
+    """The first run compiles; then at least three, and as many as fit into the time."""
+    run()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < 1000 * seconds:
+        begin, end = _event(), _event()
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return min(times)
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
