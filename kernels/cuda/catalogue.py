@@ -40,6 +40,14 @@ def _shared() -> Iterable[Kernel]:
     for name in ("largest", "factors", "rare"):
         yield Kernel("lp_distance_backward", f"lp_distance_backward_{name}")
     yield Kernel("lp_distance_backward", "sum_parts")
+    for name in ("turn_samples", "decide_on_candidates"):
+        yield Kernel("candidates", name)
+    for flag in ("false", "true"):
+        yield Kernel("candidates", f"mark_candidates<{flag}>")
+        yield Kernel("candidate_distance", f"candidate_linf<{flag}>")
+    for degree in (LOGARITHM, *DEGREES):
+        yield Kernel("candidate_distance", f"candidate_power<{degree}>")
+        yield Kernel("candidate_backward", f"candidate_backward<{degree}>")
     for is_box in ("false", "true"):
         for is_weight in ("false", "true"):
             yield Kernel("scatter", f"scatter<{is_box}, {is_weight}>")

@@ -11,6 +11,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from kernels.cuda.candidates import (
+    BLOCK_ROWS,
+    SMALLEST_P,
+    CandidateArgs,
+    find_candidates,
+    is_worth_a_look,
+)
 from kernels.cuda.kernel import Arguments, Device, Kernel, Launch, blocks_of, fields
 from kernels.cuda.operators import (
     BOXES_OF_GRADIENT,
@@ -18,6 +25,7 @@ from kernels.cuda.operators import (
     BoundsArgs,
     Problem,
     cut_of,
+    gate_of,
     is_even_power,
     launch_a_pair,
     launch_of,
@@ -28,8 +36,11 @@ from kernels.cuda.operators import (
 from kernels.cuda.power_plan import plan_slope
 from kernels.cuda.tiling import DEPTH, split_sizes
 
-# Of csrc/cuda/lp_distance_backward.cu: samples and inputs of a block, outputs of a stage.
-BLOCK_ROWS, BLOCK_INPUTS, STAGE_OUTPUTS = 128, 32, 16
+# Of csrc/cuda/lp_distance_backward.cu: inputs of a block, outputs of a stage.
+BLOCK_INPUTS, STAGE_OUTPUTS = 32, 16
+# Of csrc/cuda/candidate_backward.cu: inputs of a block, and their samples with sums of four warps.
+STRIP_INPUTS = 16
+STRIP_SHARED_BYTES = 4 * 5 * STRIP_INPUTS * BLOCK_ROWS
 # Of csrc/cuda/scatter.cu: cells of a warp.
 WINDOW = 2048
 LOWER, UPPER, BOTH = 1, 2, 3
@@ -54,6 +65,7 @@ class _BackwardArgs(Arguments):
         padded_rows=_LONG,
         padded_outputs=_LONG,
         stages_a_split=_LONG,
+        gate=_POINTER,
     )
 
 
@@ -76,7 +88,7 @@ class _FactorArgs(Arguments):
 
 
 class _SumArgs(Arguments):
-    _fields_ = fields(parts=_POINTER, sum=_POINTER, entries=_LONG, num_parts=_INT)
+    _fields_ = fields(parts=_POINTER, sum=_POINTER, gate=_POINTER, entries=_LONG, num_parts=_INT)
 
 
 class _RareArgs(Arguments):
@@ -95,6 +107,17 @@ class _RareArgs(Arguments):
         x_stride=_LONG,
         out_stride=_LONG,
         p=_FLOAT,
+    )
+
+
+class _CandidateBackwardArgs(Arguments):
+    _fields_ = fields(
+        candidates=CandidateArgs,
+        factors=_POINTER,
+        plan=_POINTER,
+        grad_x=_POINTER,
+        grad_w=_POINTER,
+        padded_outputs=_LONG,
     )
 
 
@@ -142,7 +165,32 @@ def lp_distance_backward(
     if distance.numel() == 0 or not any(output_mask):
         return _zeros(x, output_mask[0]), _zeros(weight, output_mask[1])
     factors, largest, num_rare = _factors(device, grad, x, distance, p, groups)
-    grad_x, grad_w = _dense_gradients(device, x, weight, factors, largest, p, groups, output_mask)
+    plan = None if is_even_power(p) else plan_slope(p - 1)
+    # The name keeps the tensor alive until the kernels are in the stream.
+    values = None if plan is None else on_device(plan, x)
+    grad_x, grad_w = _zeros(x, output_mask[0]), _zeros(weight, output_mask[1])
+    candidates = None
+    if plan is not None and p >= SMALLEST_P and is_worth_a_look(x, weight, groups):
+        candidates = find_candidates(device, x, weight, p, groups, distance)
+        device.launch(
+            Kernel("candidate_backward", f"candidate_backward<{plan.degree}>"),
+            Launch(
+                (blocks_of(weight.shape[1], STRIP_INPUTS), 1, groups), THREADS, STRIP_SHARED_BYTES
+            ),
+            _CandidateBackwardArgs(
+                candidates=candidates.arguments,
+                factors=factors,
+                plan=values,
+                grad_x=_if_wanted(grad_x),
+                grad_w=_if_wanted(grad_w),
+                padded_outputs=factors.shape[2],
+            ),
+        )
+    slope = f"EvenSlope<{int(p)}>" if plan is None else f"PowerSlope<{plan.degree}>"
+    kernel = Kernel(_SOURCE, f"lp_distance_backward<{slope}, {vector_of(x, weight)}>")
+    _dense_gradients(
+        device, kernel, x, weight, factors, largest, values, grad_x, grad_w, gate_of(candidates)
+    )
     for gradient, kind in ((grad_x, "grad_x"), (grad_w, "grad_w")):
         if gradient.numel() == 0:
             continue
@@ -209,36 +257,36 @@ def _factors(
 
 def _dense_gradients(
     device: Device,
+    kernel: Kernel,
     x: Tensor,
     weight: Tensor,
     factors: Tensor,
     largest: Tensor | None,
-    p: float,
-    groups: int,
-    output_mask: list[bool],
-) -> tuple[Tensor, Tensor]:
-    num_factors, _, padded_outputs, padded_rows = factors.shape
+    plan: Tensor | None,
+    grad_x: Tensor,
+    grad_w: Tensor,
+    gate: Tensor | None,
+) -> None:
+    """Fill the wanted gradients, unless the gate says that candidates have."""
+    num_factors, groups, padded_outputs, padded_rows = factors.shape
     row_blocks = padded_rows // BLOCK_ROWS
     blocks = row_blocks * blocks_of(weight.shape[1], BLOCK_INPUTS)
     stages = padded_outputs // STAGE_OUTPUTS
     split_stages = cut_outputs(blocks * groups, stages, device.num_processors)
     splits = blocks_of(stages, split_stages)
-    parts_x = x.new_empty((splits, *x.shape) if output_mask[0] else (1, 0))
-    parts_w = weight.new_empty((row_blocks, *weight.shape) if output_mask[1] else (1, 0))
-    plan = None if largest is not None else plan_slope(p - 1)
-    values = None if plan is None else on_device(plan, x)
-    slope = f"EvenSlope<{int(p)}>" if plan is None else f"PowerSlope<{plan.degree}>"
+    parts_x = _parts(grad_x, splits)
+    parts_w = _parts(grad_w, row_blocks)
     device.launch(
-        Kernel(_SOURCE, f"lp_distance_backward<{slope}, {vector_of(x, weight)}>"),
+        kernel,
         Launch((blocks, splits, groups), THREADS, backward_shared_bytes(num_factors)),
         _BackwardArgs(
             x=x,
             w=weight,
             factors=factors,
-            plan=values,
+            plan=plan,
             largest=largest,
-            grad_x=parts_x if output_mask[0] else None,
-            grad_w=parts_w if output_mask[1] else None,
+            grad_x=_if_wanted(parts_x),
+            grad_w=_if_wanted(parts_w),
             rows=x.shape[0],
             outputs=weight.shape[0] // groups,
             inputs=weight.shape[1],
@@ -246,9 +294,20 @@ def _dense_gradients(
             padded_rows=padded_rows,
             padded_outputs=padded_outputs,
             stages_a_split=split_stages,
+            gate=gate,
         ),
     )
-    return _sum_parts(device, parts_x), _sum_parts(device, parts_w)
+    _sum_parts(device, parts_x, grad_x, gate)
+    _sum_parts(device, parts_w, grad_w, gate)
+
+
+def _parts(gradient: Tensor, count: int) -> Tensor:
+    """Memory for parts of a gradient, to be added up: its own where there is one part."""
+    return gradient if count == 1 else gradient.new_empty((count, *gradient.shape))
+
+
+def _if_wanted(gradient: Tensor) -> Tensor | None:
+    return gradient if gradient.numel() > 0 else None
 
 
 def backward_shared_bytes(num_factors: int) -> int:
@@ -269,16 +328,16 @@ def cut_outputs(blocks: int, stages: int, num_processors: int) -> int:
     return min(reversed(split_sizes(stages)), key=time)
 
 
-def _sum_parts(device: Device, parts: Tensor) -> Tensor:
-    if parts.shape[0] == 1:
-        return parts[0]
-    total = parts.new_empty(parts.shape[1:])
+def _sum_parts(device: Device, parts: Tensor, total: Tensor, gate: Tensor | None) -> None:
+    if parts is total or total.numel() == 0:
+        return
     device.launch(
         Kernel(_SOURCE, "sum_parts"),
         launch_a_pair(total),
-        _SumArgs(parts=parts, sum=total, entries=total.numel(), num_parts=parts.shape[0]),
+        _SumArgs(
+            parts=parts, sum=total, gate=gate, entries=total.numel(), num_parts=parts.shape[0]
+        ),
     )
-    return total
 
 
 def linf_distance_backward(

@@ -12,6 +12,13 @@ import math
 import torch
 from torch import Tensor
 
+from kernels.cuda.candidates import (
+    SMALLEST_P,
+    CandidateArgs,
+    Candidates,
+    find_candidates,
+    is_worth_a_look,
+)
 from kernels.cuda.kernel import Arguments, Device, Kernel, Launch, blocks_of, fields
 from kernels.cuda.power_plan import PowerPlan, plan_sum
 from kernels.cuda.tiling import DEPTH, Cut, Tile, cut
@@ -42,6 +49,7 @@ class Problem(Arguments):
         x_stride=_LONG,
         out_stride=_LONG,
         stages_a_split=_LONG,
+        gate=_POINTER,
     )
 
 
@@ -91,23 +99,37 @@ class _FinishArgs(Arguments):
     )
 
 
+class _CandidateDistanceArgs(Arguments):
+    _fields_ = fields(
+        candidates=CandidateArgs, distance=_POINTER, argmax=_POINTER, plan=_POINTER, p=_FLOAT
+    )
+
+
 def linf_distance(device: Device, x: Tensor, weight: Tensor, groups: int) -> Tensor:
     """Return ``max_i |x_i - w_oi|``, (B, O)."""
     x, weight = x.contiguous(), weight.contiguous()
     distance = x.new_zeros(x.shape[0], weight.shape[0])
     if distance.numel() == 0:
         return distance
+    candidates = _candidates_at_infinity(device, x, weight, groups, distance, None)
+    _dense_linf(device, x, weight, groups, distance, gate_of(candidates))
+    return distance
+
+
+def _dense_linf(
+    device: Device, x: Tensor, weight: Tensor, groups: int, distance: Tensor, gate: Tensor | None
+) -> None:
+    """Fill ``distance``, which is all zeros, unless the gate says that candidates have."""
     plan = cut_of(device, (LARGE, MIDDLE, SMALL), x, weight, groups)
     device.launch(
         Kernel("linf_distance", f"linf_distance<{plan.tile.expression(vector_of(x, weight))}>"),
         launch_of(plan),
         _LinfArgs(
-            problem=problem_of(x, weight, groups, plan),
+            problem=problem_of(x, weight, groups, plan, gate=gate),
             distance=distance,
             num_splits=plan.splits,
         ),
     )
-    return distance
 
 
 def linf_distance_argmax(
@@ -119,8 +141,9 @@ def linf_distance_argmax(
     argmax = torch.zeros_like(distance, dtype=torch.int32)
     if distance.numel() == 0:
         return distance, argmax
+    candidates = _candidates_at_infinity(device, x, weight, groups, distance, argmax)
     plan = cut_of(device, (MIDDLE, SMALL), x, weight, groups)
-    problem = problem_of(x, weight, groups, plan)
+    problem = problem_of(x, weight, groups, plan, gate=gate_of(candidates))
     key = torch.zeros_like(distance, dtype=torch.int64)
     tile = plan.tile.expression(vector_of(x, weight))
     device.launch(
@@ -134,6 +157,27 @@ def linf_distance_argmax(
         _ArgmaxArgs(problem=problem, key=key, distance=distance, argmax=argmax, depth=DEPTH),
     )
     return distance, argmax
+
+
+def _candidates_at_infinity(
+    device: Device,
+    x: Tensor,
+    weight: Tensor,
+    groups: int,
+    distance: Tensor,
+    argmax: Tensor | None,
+) -> Candidates | None:
+    """Compute a layer from its candidates, if it is large and they are few."""
+    if not is_worth_a_look(x, weight, groups):
+        return None
+    candidates = find_candidates(device, x, weight, math.inf, groups)
+    with_input = str(argmax is not None).lower()
+    device.launch(
+        Kernel("candidate_distance", f"candidate_linf<{with_input}>"),
+        candidates.launch(),
+        _CandidateDistanceArgs(candidates=candidates.arguments, distance=distance, argmax=argmax),
+    )
+    return candidates
 
 
 def linf_distance_bounds(
@@ -191,7 +235,9 @@ def _even_distance(device: Device, x: Tensor, weight: Tensor, p: int, groups: in
         launch_of(plan),
         _LpArgs(problem=problem, sums=sums, scale=scale),
     )
-    return _finish(device, x, weight, problem, plan, sums, p, None, scale)
+    distance = x.new_empty(x.shape[0], weight.shape[0])
+    _finish(device, distance, problem, plan, sums, p, scale=scale)
+    return distance
 
 
 def even_kernel(p: int, tile: Tile, vector: int) -> Kernel:
@@ -201,20 +247,34 @@ def even_kernel(p: int, tile: Tile, vector: int) -> Kernel:
 
 
 def _power_distance(device: Device, x: Tensor, weight: Tensor, p: float, groups: int) -> Tensor:
-    largest = linf_distance(device, x, weight, groups)
-    plan = cut_of(device, (MIDDLE, SMALL), x, weight, groups)
-    problem = problem_of(x, weight, groups, plan)
-    sums = _new_sums(x, plan)
+    distance = x.new_zeros(x.shape[0], weight.shape[0])
     power = plan_sum(p)
-    tile = plan.tile.expression(vector_of(x, weight))
-    # The name keeps the tensor alive until the kernel is in the stream.
+    # The name keeps the tensor alive until the kernels are in the stream.
     values = on_device(power, x)
+    candidates = None
+    if p >= SMALLEST_P and is_worth_a_look(x, weight, groups):
+        candidates = find_candidates(device, x, weight, p, groups)
+        device.launch(
+            Kernel("candidate_distance", f"candidate_power<{power.degree}>"),
+            candidates.launch(),
+            _CandidateDistanceArgs(
+                candidates=candidates.arguments, distance=distance, plan=values, p=p
+            ),
+        )
+    gate = gate_of(candidates)
+    largest = torch.zeros_like(distance)
+    _dense_linf(device, x, weight, groups, largest, gate)
+    plan = cut_of(device, (MIDDLE, SMALL), x, weight, groups)
+    problem = problem_of(x, weight, groups, plan, gate=gate)
+    sums = _new_sums(x, plan)
+    tile = plan.tile.expression(vector_of(x, weight))
     device.launch(
         Kernel("lp_distance", f"lp_distance_power<{power.degree}, {tile}>"),
         launch_of(plan),
         _LpArgs(problem=problem, sums=sums, plan=values, largest=largest),
     )
-    return _finish(device, x, weight, problem, plan, sums, p, largest, None)
+    _finish(device, distance, problem, plan, sums, p, largest=largest)
+    return distance
 
 
 def _new_sums(x: Tensor, plan: Cut) -> Tensor:
@@ -223,16 +283,14 @@ def _new_sums(x: Tensor, plan: Cut) -> Tensor:
 
 def _finish(
     device: Device,
-    x: Tensor,
-    weight: Tensor,
+    distance: Tensor,
     problem: Problem,
     plan: Cut,
     sums: Tensor,
     p: float,
-    largest: Tensor | None,
-    scale: Tensor | None,
-) -> Tensor:
-    distance = x.new_empty(x.shape[0], weight.shape[0])
+    largest: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> None:
     device.launch(
         Kernel("lp_distance", "lp_distance_finish"),
         launch_a_pair(distance),
@@ -249,7 +307,11 @@ def _finish(
             thread_cols=plan.tile.thread_cols,
         ),
     )
-    return distance
+
+
+def gate_of(candidates: Candidates | None) -> Tensor | None:
+    """Return what tells dense kernels to do nothing; None where they alone compute."""
+    return None if candidates is None else candidates.gate
 
 
 _plans: dict[tuple[PowerPlan, torch.device], Tensor] = {}
@@ -273,7 +335,12 @@ def cut_of(device: Device, tiles: tuple[Tile, ...], x: Tensor, weight: Tensor, g
 
 
 def problem_of(
-    x: Tensor, weight: Tensor, groups: int, plan: Cut, upper: Tensor | None = None
+    x: Tensor,
+    weight: Tensor,
+    groups: int,
+    plan: Cut,
+    upper: Tensor | None = None,
+    gate: Tensor | None = None,
 ) -> Problem:
     """Return the operands as kernels take them."""
     return Problem(
@@ -286,6 +353,7 @@ def problem_of(
         x_stride=x.shape[1],
         out_stride=weight.shape[0],
         stages_a_split=plan.stages_a_split,
+        gate=gate,
     )
 
 

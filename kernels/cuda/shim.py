@@ -48,6 +48,7 @@ class HostShim:
         num_processors: int = 3,
         source_dir: Path = SOURCE_DIR,
         build_dir: Path | None = None,
+        others: HostShim | None = None,
     ) -> None:
         """Compile the kernels; those of one source become one library.
 
@@ -56,13 +57,14 @@ class HostShim:
             num_processors: What launches are to be planned for.
             source_dir: Where the sources are; tests plant faults in copies.
             build_dir: Where the libraries go; by default where compiled kernels are kept.
+            others: Another shim, whose kernels serve where these have none.
 
         Raises:
             BuildError: There is no C++ compiler, or it failed.
         """
         self.num_processors = num_processors
         self.is_ascending = True
-        self._entries = {}
+        self._entries = dict(others._entries) if others else {}
         for source in sorted({kernel.source for kernel in kernels}):
             mine = sorted({k.expression for k in kernels if k.source == source})
             path = _build(source, mine, source_dir, build_dir or compiler.build_dir())

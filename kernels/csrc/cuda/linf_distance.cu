@@ -22,6 +22,7 @@ SUPNORM_DEVICE int largest_of_quad(int best, const float4& x, const float4& w) {
 template <class T>
 __global__ void __launch_bounds__(kThreads, T::kThreadCols == 8 ? 4 : 5)
     linf_distance(const LinfArgs a) {
+  if (is_sparse(a.problem.gate)) return;
   const Place<T> place(a.problem);
   int best[T::kThreadCols][T::kThreadRows] = {};
   for_each_stage(a.problem, place, [&](const float* stage, int) {
@@ -43,6 +44,7 @@ __global__ void __launch_bounds__(kThreads, T::kThreadCols == 8 ? 4 : 5)
 // equal ones, the one of an earlier stage.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 3) linf_distance_stage(const LinfArgs a) {
+  if (is_sparse(a.problem.gate)) return;
   const Place<T> place(a.problem);
   int best[T::kThreadCols][T::kThreadRows], best_stage[T::kThreadCols][T::kThreadRows];
 #pragma unroll
@@ -89,6 +91,7 @@ struct ArgmaxArgs {
 // Takes keys apart: looks the maximum up in its stage. A thread a pair.
 __global__ void __launch_bounds__(kThreads) linf_argmax(const ArgmaxArgs a) {
   const Problem& problem = a.problem;
+  if (is_sparse(a.problem.gate)) return;
   const int64 at = static_cast<int64>(blockIdx.x) * kThreads + threadIdx.x;
   if (at >= problem.rows * problem.out_stride) return;
   const int64 row = at / problem.out_stride, output = at % problem.out_stride;

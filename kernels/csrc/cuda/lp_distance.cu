@@ -57,6 +57,7 @@ SUPNORM_DEVICE void sum_stages(const LpArgs& a, const Place<T>& place, const Add
 template <int kP, bool kIsScaled, class T>
 __global__ void __launch_bounds__(kThreads, T::kThreadCols == 8 ? 3 : 4)
     lp_distance_even(const LpArgs a) {
+  if (is_sparse(a.problem.gate)) return;
   const Place<T> place(a.problem);
   const float scale = kIsScaled ? *a.scale : 1.0f;
   sum_stages(a, place, [&](Sums<T>& sum, const float* stage) {
@@ -78,6 +79,7 @@ __global__ void __launch_bounds__(kThreads, T::kThreadCols == 8 ? 3 : 4)
 template <int kDegree, class T>
 __global__ void __launch_bounds__(kThreads, kDegree == 0 ? 3 : 4)
     lp_distance_power(const LpArgs a) {
+  if (is_sparse(a.problem.gate)) return;
   const Place<T> place(a.problem);
   const Power<kDegree> power(a.plan);
   float inverse[T::kThreadCols][T::kThreadRows] = {};
@@ -122,6 +124,7 @@ SUPNORM_DEVICE int64 place_of_sum(const FinishArgs& a, int64 row, int64 output) 
 
 // A thread a pair.
 __global__ void __launch_bounds__(kThreads) lp_distance_finish(const FinishArgs a) {
+  if (is_sparse(a.problem.gate)) return;
   const Problem& problem = a.problem;
   const int64 pairs = problem.rows * problem.out_stride;
   const int64 first = static_cast<int64>(blockIdx.x) * kThreads;

@@ -32,6 +32,7 @@ struct BackwardArgs {
   int64 x_stride;
   int64 padded_rows, padded_outputs;
   int64 stages_a_split;
+  const int* gate;  // null, or where the device says whether candidates alone are computed
 };
 
 // Even p: a power of two that brings the largest distance close to 2^(100 / (p - 1)), so that
@@ -207,6 +208,7 @@ SUPNORM_DEVICE void store_sums(const BackwardArgs& a, const float* sums, int fir
 template <class Slope, int kVector>
 __global__ void __launch_bounds__(kThreads, Slope::kBlocks)
     lp_distance_backward(const BackwardArgs a) {
+  if (a.gate != nullptr && *a.gate != 0) return;
   constexpr int kStage = kBackwardStage<Slope::kFactors>;
   const Slope slope(a);
   const Lanes lanes;
@@ -358,12 +360,14 @@ __global__ void __launch_bounds__(kThreads) lp_distance_backward_factors(const F
 struct SumArgs {
   const float* parts;  // [part][entry]
   float* sum;
+  const int* gate;  // as above
   int64 entries;
   int num_parts;
 };
 
 // Adds up what blocks have left, always in the same order.
 __global__ void __launch_bounds__(kThreads) sum_parts(const SumArgs a) {
+  if (a.gate != nullptr && *a.gate != 0) return;
   const int64 at = static_cast<int64>(blockIdx.x) * kThreads + threadIdx.x;
   if (at >= a.entries) return;
   float sum = a.parts[at];

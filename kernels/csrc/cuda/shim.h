@@ -1,8 +1,9 @@
 // The hardware of device.h on a CPU, so that the kernels' own source is tested where no GPU is.
 //
 // A block's threads are fibres on one CPU thread. A fibre runs until it has to wait for others (a
-// barrier, a shuffle, a vote), then the next one runs: in ascending or in descending order, so that
-// what works by the luck of one order fails in the other. Shared memory starts as NaN; so does the
+// barrier, a shuffle, a vote), then the next one of its warp runs; a warp runs on until it waits for
+// the others. All in ascending or in descending order, so that what works by the luck of one order
+// fails in the other. Shared memory starts as NaN; so does the
 // target of an asynchronous copy, until the wait that makes it land. Blocks run one by one.
 #pragma once
 
@@ -166,18 +167,30 @@ inline void start_block(Block& fresh, int num_threads) {
   memset(fresh.shared.data(), 0xff, fresh.shared.size() * sizeof(float));
 }
 
-inline void run_block(bool is_ascending) {
-  const int count = static_cast<int>(block->fibres.size());
-  for (bool is_running = true; is_running;) {
-    const uint64 before = block->progress;
-    is_running = false;
+// Runs the threads of a warp until they end or wait for other warps; returns whether any has run on.
+inline bool run_warp(int first, bool is_ascending) {
+  const int left = static_cast<int>(block->fibres.size()) - first;
+  const int count = left < kWarp ? left : kWarp;
+  const uint64 start = block->progress;
+  for (uint64 before = start - 1; block->progress != before;) {
+    before = block->progress;
     for (int step = 0; step < count; ++step) {
-      const int index = is_ascending ? step : count - 1 - step;
-      if (block->fibres[static_cast<size_t>(index)].has_ended) continue;
-      is_running = true;
-      resume(index);
+      const int index = first + (is_ascending ? step : count - 1 - step);
+      if (!block->fibres[static_cast<size_t>(index)].has_ended) resume(index);
     }
-    if (is_running && block->progress == before) {
+  }
+  return block->progress != start;
+}
+
+inline void run_block(bool is_ascending) {
+  const int count = static_cast<int>(block->warps.size());
+  while (block->all.members > 0) {
+    bool has_run = false;
+    for (int step = 0; step < count; ++step) {
+      const int warp = is_ascending ? step : count - 1 - step;
+      has_run = run_warp(warp * kWarp, is_ascending) || has_run;
+    }
+    if (!has_run) {
       fprintf(stderr, "shim: threads wait for others that never come\n");
       abort();
     }

@@ -1,0 +1,155 @@
+"""Leaving out inputs that provably cannot matter, where few enough are left.
+
+A layer's candidates (csrc/cuda/candidates.h) are counted on a sample of its outputs. Where their
+share is small the candidate kernels compute the layer, else the dense ones: both are launched, and
+a number on the device, the gate, tells one of them to do nothing. So nothing waits for the count.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.cuda.kernel import Arguments, Device, Kernel, Launch, blocks_of, fields
+
+BLOCK_ROWS = 128
+"""Samples that share candidates."""
+SMALLEST_P = 24.0
+"""Below it too many inputs matter, trained weights or not."""
+
+# Shares of candidates up to which they are expected to win; not yet measured.
+MOST_AT_INFINITY, MOST_OF_POWERS = 0.05, 0.3
+
+# Smaller layers are not worth the look.
+_FEWEST_ROWS, _FEWEST_OUTPUTS, _FEWEST_INPUTS = 64, 64, 256
+# Every so manieth output is looked at first.
+_STEP = 16
+# Slopes below 2^-40 are left out: Adam's own epsilon, 1e-10, is a thousand times as large.
+_SLOPE_BITS = 40
+# Bounds are rounded up by no more than this; thresholds are lowered by it.
+_ROUNDING = 1 - 2.0**-20
+_WARPS = 4
+
+_POINTER, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_float
+
+
+class CandidateArgs(Arguments):
+    """`CandidateArgs` in csrc/cuda/candidates.h."""
+
+    _fields_ = fields(
+        x=_POINTER,
+        w=_POINTER,
+        turned=_POINTER,
+        low=_POINTER,
+        high=_POINTER,
+        bits=_POINTER,
+        count=_POINTER,
+        gate=_POINTER,
+        distance=_POINTER,
+        rows=_LONG,
+        outputs=_LONG,
+        inputs=_LONG,
+        x_stride=_LONG,
+        out_stride=_LONG,
+        padded_rows=_LONG,
+        words=_LONG,
+        output_step=_LONG,
+        kept=_FLOAT,
+        most=_FLOAT,
+    )
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is known of a layer's candidates, all of it on the device."""
+
+    arguments: CandidateArgs
+    gate: Tensor
+    """1 where the candidate kernels compute the layer, 0 where the dense ones do."""
+    memory: tuple[Tensor, ...]
+    """What the arguments point to."""
+
+    def launch(self) -> Launch:
+        """Return the launch of a kernel with a warp for every output and block of samples."""
+        warps = blocks_of(self.arguments.out_stride, _WARPS)
+        return Launch((warps, self.arguments.padded_rows // BLOCK_ROWS, 1))
+
+
+def is_worth_a_look(x: Tensor, weight: Tensor, groups: int) -> bool:
+    """Return whether a layer is large enough to look for candidates."""
+    return (
+        x.shape[0] >= _FEWEST_ROWS
+        and weight.shape[0] // groups >= _FEWEST_OUTPUTS
+        and weight.shape[1] >= _FEWEST_INPUTS
+    )
+
+
+def kept_at(p: float, num_inputs: int) -> float:
+    """Return the share of its largest difference below which a term of a sum is left out.
+
+    All terms left out together change a distance by less than 2^-25 of it.
+    """
+    if math.isinf(p):
+        return 1.0
+    bits = max(25 + math.log2(num_inputs) - math.log2(p), 1.0)
+    return 2 ** (-bits / p) * _ROUNDING
+
+
+def find_candidates(
+    device: Device, x: Tensor, weight: Tensor, p: float, groups: int, distance: Tensor | None = None
+) -> Candidates:
+    """Look for the candidates of a layer; of its backward pass where the distances are given."""
+    arguments, gate, memory = _new(x, weight, groups)
+    arguments.most = MOST_AT_INFINITY if math.isinf(p) else MOST_OF_POWERS
+    arguments.kept = kept_at(p, weight.shape[1])
+    if distance is not None:
+        arguments.distance = distance.data_ptr()
+        arguments.kept = 2 ** (-_SLOPE_BITS / (p - 1)) * _ROUNDING
+    candidates = Candidates(arguments, gate, memory)
+    row_blocks = arguments.padded_rows // BLOCK_ROWS
+    mark = Kernel("candidates", f"mark_candidates<{str(distance is not None).lower()}>")
+    device.launch(
+        Kernel("candidates", "turn_samples"),
+        Launch((blocks_of(x.shape[1], 32), row_blocks, 1), shared_bytes=4 * 32 * 129),
+        arguments,
+    )
+    arguments.output_step = _STEP
+    sampled = blocks_of(weight.shape[0], _STEP)
+    device.launch(mark, Launch((blocks_of(sampled, _WARPS), row_blocks, 1)), arguments)
+    device.launch(Kernel("candidates", "decide_on_candidates"), Launch((1, 1, 1), 1), arguments)
+    arguments.output_step = 1
+    device.launch(mark, candidates.launch(), arguments)
+    return candidates
+
+
+def _new(
+    x: Tensor, weight: Tensor, groups: int
+) -> tuple[CandidateArgs, Tensor, tuple[Tensor, ...]]:
+    row_blocks, words = blocks_of(x.shape[0], BLOCK_ROWS), blocks_of(weight.shape[1], 32)
+    turned = x.new_empty(x.shape[1], row_blocks * BLOCK_ROWS)
+    ends = x.new_empty(2, row_blocks, x.shape[1])
+    bits = torch.empty(row_blocks, weight.shape[0], words, dtype=torch.int32, device=x.device)
+    count = torch.zeros(1, dtype=torch.int64, device=x.device)
+    gate = torch.zeros(1, dtype=torch.int32, device=x.device)
+    arguments = CandidateArgs(
+        x=x,
+        w=weight,
+        turned=turned,
+        low=ends[0],
+        high=ends[1],
+        bits=bits,
+        count=count,
+        gate=gate,
+        rows=x.shape[0],
+        outputs=weight.shape[0] // groups,
+        inputs=weight.shape[1],
+        x_stride=x.shape[1],
+        out_stride=weight.shape[0],
+        padded_rows=row_blocks * BLOCK_ROWS,
+        words=words,
+    )
+    return arguments, gate, (turned, ends, bits, count, x, weight)
