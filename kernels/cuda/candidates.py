@@ -8,7 +8,6 @@ a number on the device, the gate, tells one of them to do nothing. So nothing wa
 from __future__ import annotations
 
 import ctypes
-import math
 from dataclasses import dataclass
 
 import torch
@@ -28,10 +27,6 @@ MOST_AT_INFINITY, MOST_OF_POWERS = 0.05, 0.3
 _FEWEST_ROWS, _FEWEST_OUTPUTS, _FEWEST_INPUTS = 64, 64, 256
 # Every so manieth output is looked at first.
 _STEP = 16
-# Slopes below 2^-40 are left out: Adam's own epsilon, 1e-10, is a thousand times as large.
-_SLOPE_BITS = 40
-# Bounds are rounded up by no more than this; thresholds are lowered by it.
-_ROUNDING = 1 - 2.0**-20
 _WARPS = 4
 
 _POINTER, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_float
@@ -58,7 +53,7 @@ class CandidateArgs(Arguments):
         padded_rows=_LONG,
         words=_LONG,
         output_step=_LONG,
-        kept=_FLOAT,
+        plan=_POINTER,
         most=_FLOAT,
     )
 
@@ -88,27 +83,31 @@ def is_worth_a_look(x: Tensor, weight: Tensor, groups: int) -> bool:
     )
 
 
-def kept_at(p: float, num_inputs: int) -> float:
-    """Return the share of its largest difference below which a term of a sum is left out.
-
-    All terms left out together change a distance by less than 2^-25 of it.
-    """
-    if math.isinf(p):
-        return 1.0
-    bits = max(25 + math.log2(num_inputs) - math.log2(p), 1.0)
-    return 2 ** (-bits / p) * _ROUNDING
-
-
 def find_candidates(
-    device: Device, x: Tensor, weight: Tensor, p: float, groups: int, distance: Tensor | None = None
+    device: Device,
+    x: Tensor,
+    weight: Tensor,
+    groups: int,
+    plan: Tensor | None = None,
+    distance: Tensor | None = None,
 ) -> Candidates:
-    """Look for the candidates of a layer; of its backward pass where the distances are given."""
+    """Look for the candidates of a layer; of its backward pass where the distances are given.
+
+    Args:
+        device: What runs the kernels.
+        x: (B, G*I).
+        weight: (O, I).
+        groups: G.
+        plan: Numbers of the power, on the device; None at infinity.
+        distance: (B, O).
+    """
     arguments, gate, memory = _new(x, weight, groups)
-    arguments.most = MOST_AT_INFINITY if math.isinf(p) else MOST_OF_POWERS
-    arguments.kept = kept_at(p, weight.shape[1])
+    arguments.most = MOST_AT_INFINITY
+    if plan is not None:
+        arguments.most = MOST_OF_POWERS
+        arguments.plan = plan.data_ptr()
     if distance is not None:
         arguments.distance = distance.data_ptr()
-        arguments.kept = 2 ** (-_SLOPE_BITS / (p - 1)) * _ROUNDING
     candidates = Candidates(arguments, gate, memory)
     row_blocks = arguments.padded_rows // BLOCK_ROWS
     mark = Kernel("candidates", f"mark_candidates<{str(distance is not None).lower()}>")

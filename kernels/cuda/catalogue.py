@@ -32,6 +32,7 @@ def all_kernels(even: Iterable[int] = EVEN) -> list[Kernel]:
 
 def _shared() -> Iterable[Kernel]:
     """Those that do not depend on how rows are aligned."""
+    yield Kernel("adam", "decayed_adam")
     yield Kernel("linf_distance", "linf_argmax")
     yield Kernel("linf_distance_bounds", "linf_distance_bounds_finish")
     yield Kernel("linf_distance_bounds", "linf_distance_bounds_decide")

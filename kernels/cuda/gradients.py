@@ -101,6 +101,7 @@ class _RareArgs(Arguments):
         num_rare=_POINTER,
         grad_x=_POINTER,
         grad_w=_POINTER,
+        plan=_POINTER,
         rows=_LONG,
         outputs=_LONG,
         inputs=_LONG,
@@ -166,12 +167,11 @@ def lp_distance_backward(
         return _zeros(x, output_mask[0]), _zeros(weight, output_mask[1])
     factors, largest, num_rare = _factors(device, grad, x, distance, p, groups)
     plan = None if is_even_power(p) else plan_slope(p - 1)
-    # The name keeps the tensor alive until the kernels are in the stream.
     values = None if plan is None else on_device(plan, x)
     grad_x, grad_w = _zeros(x, output_mask[0]), _zeros(weight, output_mask[1])
     candidates = None
     if plan is not None and p >= SMALLEST_P and is_worth_a_look(x, weight, groups):
-        candidates = find_candidates(device, x, weight, p, groups, distance)
+        candidates = find_candidates(device, x, weight, groups, values, distance)
         device.launch(
             Kernel("candidate_backward", f"candidate_backward<{plan.degree}>"),
             Launch(
@@ -204,6 +204,7 @@ def lp_distance_backward(
                 distance=distance,
                 largest=largest,
                 num_rare=num_rare,
+                plan=values,
                 rows=x.shape[0],
                 outputs=weight.shape[0] // groups,
                 inputs=weight.shape[1],

@@ -34,10 +34,11 @@ class Launch:
 class Arguments(ctypes.Structure):
     """The one argument of a kernel: a C structure of pointers and numbers.
 
-    Give a tensor for a pointer (None for a null one); it has to live until the kernel has run.
+    Give a tensor for a pointer (None for a null one); it lives as long as this structure.
     """
 
     def __init__(self, **values: Any) -> None:
+        self.owners = tuple(values.values())
         super().__init__(**{name: _plain(value) for name, value in values.items()})
 
 

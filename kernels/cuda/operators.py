@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -91,6 +92,7 @@ class _FinishArgs(Arguments):
         largest=_POINTER,
         scale=_POINTER,
         distance=_POINTER,
+        plan=_POINTER,
         p=_FLOAT,
         num_splits=_INT,
         floats_a_split=_LONG,
@@ -100,9 +102,7 @@ class _FinishArgs(Arguments):
 
 
 class _CandidateDistanceArgs(Arguments):
-    _fields_ = fields(
-        candidates=CandidateArgs, distance=_POINTER, argmax=_POINTER, plan=_POINTER, p=_FLOAT
-    )
+    _fields_ = fields(candidates=CandidateArgs, distance=_POINTER, argmax=_POINTER, plan=_POINTER)
 
 
 def linf_distance(device: Device, x: Tensor, weight: Tensor, groups: int) -> Tensor:
@@ -170,7 +170,7 @@ def _candidates_at_infinity(
     """Compute a layer from its candidates, if it is large and they are few."""
     if not is_worth_a_look(x, weight, groups):
         return None
-    candidates = find_candidates(device, x, weight, math.inf, groups)
+    candidates = find_candidates(device, x, weight, groups)
     with_input = str(argmax is not None).lower()
     device.launch(
         Kernel("candidate_distance", f"candidate_linf<{with_input}>"),
@@ -249,17 +249,14 @@ def even_kernel(p: int, tile: Tile, vector: int) -> Kernel:
 def _power_distance(device: Device, x: Tensor, weight: Tensor, p: float, groups: int) -> Tensor:
     distance = x.new_zeros(x.shape[0], weight.shape[0])
     power = plan_sum(p)
-    # The name keeps the tensor alive until the kernels are in the stream.
     values = on_device(power, x)
     candidates = None
     if p >= SMALLEST_P and is_worth_a_look(x, weight, groups):
-        candidates = find_candidates(device, x, weight, p, groups)
+        candidates = find_candidates(device, x, weight, groups, values)
         device.launch(
             Kernel("candidate_distance", f"candidate_power<{power.degree}>"),
             candidates.launch(),
-            _CandidateDistanceArgs(
-                candidates=candidates.arguments, distance=distance, plan=values, p=p
-            ),
+            _CandidateDistanceArgs(candidates=candidates.arguments, distance=distance, plan=values),
         )
     gate = gate_of(candidates)
     largest = torch.zeros_like(distance)
@@ -273,7 +270,7 @@ def _power_distance(device: Device, x: Tensor, weight: Tensor, p: float, groups:
         launch_of(plan),
         _LpArgs(problem=problem, sums=sums, plan=values, largest=largest),
     )
-    _finish(device, distance, problem, plan, sums, p, largest=largest)
+    _finish(device, distance, problem, plan, sums, p, largest=largest, power=values)
     return distance
 
 
@@ -290,6 +287,7 @@ def _finish(
     p: float,
     largest: Tensor | None = None,
     scale: Tensor | None = None,
+    power: Tensor | None = None,
 ) -> None:
     device.launch(
         Kernel("lp_distance", "lp_distance_finish"),
@@ -300,6 +298,7 @@ def _finish(
             largest=largest,
             scale=scale,
             distance=distance,
+            plan=power,
             p=p,
             num_splits=plan.splits,
             floats_a_split=sums.numel() // plan.splits,
@@ -314,18 +313,27 @@ def gate_of(candidates: Candidates | None) -> Tensor | None:
     return None if candidates is None else candidates.gate
 
 
+_held: Callable[[PowerPlan], Tensor] | None = None
 _plans: dict[tuple[PowerPlan, torch.device], Tensor] = {}
 _MOST_PLANS = 64
 
 
 def on_device(plan: PowerPlan, x: Tensor) -> Tensor:
     """Return the plan's numbers where x lies; a plan used before is there already."""
+    if _held is not None:
+        return _held(plan)
     key = (plan, x.device)
     if key not in _plans:
         if len(_plans) >= _MOST_PLANS:
             del _plans[next(iter(_plans))]
         _plans[key] = torch.tensor(plan.values).to(x.device, non_blocking=True)
     return _plans[key]
+
+
+def hold_numbers(numbers: Callable[[PowerPlan], Tensor] | None) -> None:
+    """Ask `numbers` for the numbers of plans from now on; None ends it. For `moving`."""
+    global _held  # noqa: PLW0603 (backward passes run on threads of torch's own)
+    _held = numbers
 
 
 def cut_of(device: Device, tiles: tuple[Tile, ...], x: Tensor, weight: Tensor, groups: int) -> Cut:

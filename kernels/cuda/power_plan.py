@@ -24,10 +24,16 @@ LOGARITHM = 0
 _ROUNDING = 2.0**-24
 _POINTS = 200
 
+# All terms left out of a sum of 2^14 change its root by less than 2^-25 of it.
+_LEFT_OUT_BITS = 25
+# Bounds are rounded up by no more than this; thresholds are lowered by it.
+_BOUND_ROUNDING = 1 - 2.0**-20
+
 # A sum has at most 2^14 terms that matter as much as its largest; smaller ones matter less.
 _SUM_STRICT_BITS = 14
 _SUM_BITS = 40
-# Each slope counts for itself, but those below 2^-40 only have to be as small.
+# Each slope counts for itself, but those below 2^-40 only have to be as small, and are left out:
+# Adam's own epsilon, 1e-10, is a hundred times as large.
 _SLOPE_BITS = 40
 
 
@@ -38,22 +44,31 @@ class PowerPlan:
     degree: int
     """Of `DEGREES`, or `LOGARITHM`: which instantiation."""
     values: tuple[float, ...]
-    """q, then the coefficients: what the kernel reads from device memory."""
+    """What the kernel reads from device memory: q, up to 8 coefficients and zeros, p, and the share
+    of its deciding difference below which an input is left out."""
 
 
 @functools.lru_cache(maxsize=256)
 def plan_sum(q: float) -> PowerPlan:
     """Return the plan for terms of a sum whose largest term is 1."""
-    return _plan(q, _SUM_BITS, is_sum=True)
+    left_out_bits = _LEFT_OUT_BITS + _SUM_STRICT_BITS - math.log2(q)
+    return _plan(q, q, _SUM_BITS, left_out_bits, is_sum=True)
 
 
 @functools.lru_cache(maxsize=256)
 def plan_slope(q: float) -> PowerPlan:
     """Return the plan for powers that each count for themselves."""
-    return _plan(q, _SLOPE_BITS, is_sum=False)
+    return _plan(q, q + 1, _SLOPE_BITS, _SLOPE_BITS, is_sum=False)
 
 
-def _plan(q: float, bits: float, is_sum: bool) -> PowerPlan:
+def _plan(q: float, p: float, bits: float, left_out_bits: float, is_sum: bool) -> PowerPlan:
+    degree, coefficients = _polynomial(q, bits, is_sum)
+    padding = [0.0] * (DEGREES[-1] - len(coefficients))
+    kept = 2 ** (-max(left_out_bits, 1.0) / q) * _BOUND_ROUNDING
+    return PowerPlan(degree, (q, *coefficients, *padding, p, kept))
+
+
+def _polynomial(q: float, bits: float, is_sum: bool) -> tuple[int, list[float]]:
     lowest = 2 ** (-bits / q) - 1
     angles = (torch.arange(_POINTS, dtype=torch.float64) + 0.5) * (math.pi / _POINTS)
     s = lowest * (1 - angles.cos()) / 2
@@ -65,8 +80,8 @@ def _plan(q: float, bits: float, is_sum: bool) -> PowerPlan:
         size = scaled.norm(dim=0)
         c = torch.linalg.lstsq(scaled / size, exact / allowed, driver="gelsd").solution / size
         if ((powers @ c - exact).abs() <= allowed).all() and _vanishes(c, lowest, bits):
-            return PowerPlan(degree, (q, *c.tolist()))
-    return PowerPlan(LOGARITHM, (q,))
+            return degree, c.tolist()
+    return LOGARITHM, []
 
 
 def _allowed(bits: Tensor, q: float, is_sum: bool) -> Tensor:

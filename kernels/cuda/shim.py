@@ -10,6 +10,7 @@ import hashlib
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kernels import compiler
 from kernels.cuda.kernel import SOURCE_DIR, Arguments, Kernel, Launch, source_texts
@@ -64,7 +65,7 @@ class HostShim:
         """
         self.num_processors = num_processors
         self.is_ascending = True
-        self._entries = dict(others._entries) if others else {}
+        self._entries: dict[Kernel, Any] = dict(others._entries) if others else {}
         for source in sorted({kernel.source for kernel in kernels}):
             mine = sorted({k.expression for k in kernels if k.source == source})
             path = _build(source, mine, source_dir, build_dir or compiler.build_dir())

@@ -1,8 +1,8 @@
 // Gradients of lp_distance from candidates alone (candidates.h).
 //
-// A block of threads owns 16 inputs: entries of both gradients are its own, so nothing is atomic. It
-// takes the blocks of samples one after the other; its warps share the outputs, each with sums of
-// its own for grad_x, added up in one order at the end of a block of samples.
+// A block of threads owns 16 inputs: entries of both gradients are its own, so nothing is atomic.
+// It takes the blocks of samples one after the other; its warps share the outputs, each with sums
+// of its own for grad_x, added up in one order at the end of a block of samples.
 #include "candidates.h"
 #include "power.h"
 
@@ -15,8 +15,8 @@ struct CandidateBackwardArgs {
   CandidateArgs candidates;
   const float* factors;  // as for lp_distance_backward: grad and 1 / d, samples in a row
   const float* plan;
-  float* grad_x;         // or null
-  float* grad_w;         // zeros, or null
+  float* grad_x;  // or null
+  float* grad_w;  // zeros, or null
   int64 padded_outputs;
 };
 
@@ -73,8 +73,8 @@ SUPNORM_DEVICE void add_outputs(const CandidateBackwardArgs& a, const Power<kDeg
   const CandidateArgs& candidates = a.candidates;
   const int lane = lane_index(), warp = threadIdx.x / kWarp;
   const int64 word = strip.sample_block * candidates.words + strip.first_input / 32;
-  const unsigned* bits = candidates.bits + word * candidates.out_stride +
-                         strip.group * candidates.outputs;
+  const unsigned* bits =
+      candidates.bits + word * candidates.out_stride + strip.group * candidates.outputs;
   const int shift = static_cast<int>(strip.first_input % 32);
   for (int64 first = warp * kWarp; first < candidates.outputs; first += kThreads) {
     const bool is_output = first + lane < candidates.outputs;
@@ -99,10 +99,11 @@ __global__ void __launch_bounds__(kThreads) candidate_backward(const CandidateBa
   const CandidateArgs& candidates = a.candidates;
   if (*candidates.gate == 0) return;
   const Power<kDegree> power(a.plan);
-  float* x = shared_memory();            // [input][sample]
+  float* x = shared_memory();              // [input][sample]
   float* sums = x + kInputs * kBlockRows;  // [warp][input][sample]
   const int64 first_input = static_cast<int64>(blockIdx.x) * kInputs;
-  const int left = static_cast<int>(min(candidates.inputs - first_input, static_cast<int64>(kInputs)));
+  const int left =
+      static_cast<int>(min(candidates.inputs - first_input, static_cast<int64>(kInputs)));
   Strip strip = {0, blockIdx.z, first_input, left};
   for (; strip.sample_block < candidates.padded_rows / kBlockRows; ++strip.sample_block) {
     const int64 first_row = strip.sample_block * kBlockRows;
@@ -127,7 +128,8 @@ __global__ void __launch_bounds__(kThreads) candidate_backward(const CandidateBa
         sum += sums[(warp * kInputs + k) * kBlockRows + threadIdx.x];
       }
       if (a.grad_x != nullptr && row < candidates.rows) {
-        a.grad_x[row * candidates.x_stride + strip.group * candidates.inputs + first_input + k] = sum;
+        a.grad_x[row * candidates.x_stride + strip.group * candidates.inputs + first_input + k] =
+            sum;
       }
     }
   }

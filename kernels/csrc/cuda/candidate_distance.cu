@@ -9,7 +9,6 @@ struct CandidateDistanceArgs {
   float* distance;
   int* argmax;        // or null
   const float* plan;  // of the power; null at infinity
-  float p;
 };
 
 struct Warp {
@@ -73,7 +72,8 @@ __global__ void __launch_bounds__(kThreads) candidate_power(const CandidateDista
   const int64 output = output_of_warp();
   if (*candidates.gate == 0 || output >= candidates.out_stride) return;
   const Warp warp(candidates, output);
-  const int words = static_cast<int>(candidates.words), inputs = static_cast<int>(candidates.inputs);
+  const int words = static_cast<int>(candidates.words),
+            inputs = static_cast<int>(candidates.inputs);
   int largest[4], unused[4];
   largest_of_candidates<false>(candidates, warp, largest, unused);
   const Power<kDegree> power(a.plan);
@@ -90,15 +90,15 @@ __global__ void __launch_bounds__(kThreads) candidate_power(const CandidateDista
   for (int r = 0; r < 4; ++r) {
     const bool is_row = warp.row + r < candidates.rows;
     const bool is_good = sum[r] >= kSmallestSum && sum[r] <= kLargestSum && inverse[r] != 0.0f;
-    float distance = is_good ? root(sum[r], a.p) / inverse[r] : 0.0f;
+    float distance = is_good ? root(sum[r], a.plan[kPlanP]) / inverse[r] : 0.0f;
     unsigned bad = vote(is_row && !is_good);
     while (bad != 0) {
       const int lane = lowest_bit(bad);
       bad &= bad - 1;
       const int64 row = blockIdx.y * static_cast<int64>(kBlockRows) + lane * 4 + r;
-      const float* x =
-          candidates.x + row * candidates.x_stride + output / candidates.outputs * candidates.inputs;
-      const float exact = exact_distance(x, warp.w, inputs, a.p);
+      const float* x = candidates.x + row * candidates.x_stride +
+                       output / candidates.outputs * candidates.inputs;
+      const float exact = exact_distance(x, warp.w, inputs, a.plan[kPlanP]);
       if (lane_index() == lane) distance = exact;
     }
     if (is_row) a.distance[(warp.row + r) * candidates.out_stride + output] = distance;

@@ -1,5 +1,6 @@
 // Finds candidates (candidates.h) and decides on the device whether they are few enough.
 #include "candidates.h"
+#include "power.h"
 
 namespace supnorm {
 
@@ -75,8 +76,8 @@ SUPNORM_DEVICE float largest_at_least(const CandidateArgs& a, const Look& look) 
     const int k = shuffle_from(best_input, seed);
     const float w = shuffle_from(best_weight, seed);
     float x[4];
-    load_four(a.turned + (look.input + k) * a.padded_rows + look.sample_block * kBlockRows + lane * 4,
-              x);
+    load_four(
+        a.turned + (look.input + k) * a.padded_rows + look.sample_block * kBlockRows + lane * 4, x);
 #pragma unroll
     for (int r = 0; r < 4; ++r) largest[r] = max(largest[r], fabsf(x[r] - w));
   }
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(kThreads) mark_candidates(const CandidateArgs 
   if (output >= a.out_stride) return;
   const Look look(a, output);
   const float deciding = kIsBackward ? smallest_distance(a, look) : largest_at_least(a, look);
-  const float limit = deciding * a.kept;
+  const float limit = a.plan == nullptr ? deciding : deciding * a.plan[kPlanKept];
   const int lane = lane_index(), inputs = static_cast<int>(a.inputs);
   int count = 0;
   for (int word = 0; word < static_cast<int>(a.words); ++word) {

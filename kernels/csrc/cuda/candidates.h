@@ -1,7 +1,8 @@
 // Which inputs can matter to an output, for 128 samples at once.
 //
 // Per input k a block of samples spans [low_k, high_k]. For an output's weights w
-//   |x_k - w_k| <= bound_k = max(high_k - w_k, w_k - low_k)      for every sample, rounding included:
+//   |x_k - w_k| <= bound_k = max(high_k - w_k, w_k - low_k)      for every sample, rounding
+//   included:
 // rounding to nearest is monotone, so the rounded difference is at most the rounded bound. Inputs
 // whose bound is below what every sample's result needs are left out; the rest are candidates, one
 // bit each. NaN in an operand makes a bound NaN, and that is never left out.
@@ -15,20 +16,21 @@ constexpr int kThreads = 128, kWarp = 32;
 constexpr int kBlockRows = 128;  // samples of a block: 4 a lane
 
 struct CandidateArgs {
-  const float* x;        // (B, x_stride)
-  const float* w;        // (all outputs, I)
-  float* turned;         // [input of all groups][sample, padded]
-  float *low, *high;     // [block of samples][input of all groups]
-  unsigned* bits;        // [block of samples][output][word], or with the last two exchanged
-  uint64* count;         // candidates among those that were sampled
-  int* gate;             // 1 where candidates alone are to be computed
-  const float* distance; // backward: (B, out_stride)
+  const float* x;               // (B, x_stride)
+  const float* w;               // (all outputs, I)
+  float* turned;                // [input of all groups][sample, padded]
+  float *low, *high;            // [block of samples][input of all groups]
+  unsigned* bits;               // [block of samples][output][word], or with the last two exchanged
+  uint64* count;                // candidates among those that were sampled
+  int* gate;                    // 1 where candidates alone are to be computed
+  const float* distance;        // backward: (B, out_stride)
   int64 rows, outputs, inputs;  // outputs and inputs of a group
   int64 x_stride, out_stride, padded_rows;
-  int64 words;           // of 32 inputs of a group
-  int64 output_step;     // only every so manieth output is looked at, to decide
-  float kept;            // share of its deciding difference that an input has to reach
-  float most;            // share of candidates up to which they are computed alone
+  int64 words;        // of 32 inputs of a group
+  int64 output_step;  // only every so manieth output is looked at, to decide
+  const float* plan;  // of the power, with the share of the deciding difference that an input
+                      // has to reach; null at infinity, where it has to reach all of it
+  float most;         // share of candidates up to which they are computed alone
 };
 
 SUPNORM_DEVICE int lane_index() { return threadIdx.x % kWarp; }

@@ -104,7 +104,8 @@ struct FinishArgs {
   const float* largest;  // null after lp_distance_even
   const float* scale;    // null where nothing was scaled
   float* distance;
-  float p;
+  const float* plan;  // null after lp_distance_even
+  float p;            // then
   int num_splits;
   int64 floats_a_split;
   int thread_rows, thread_cols;  // of the tile that made the sums
@@ -126,6 +127,7 @@ SUPNORM_DEVICE int64 place_of_sum(const FinishArgs& a, int64 row, int64 output) 
 __global__ void __launch_bounds__(kThreads) lp_distance_finish(const FinishArgs a) {
   if (is_sparse(a.problem.gate)) return;
   const Problem& problem = a.problem;
+  const float p = a.plan != nullptr ? a.plan[kPlanP] : a.p;
   const int64 pairs = problem.rows * problem.out_stride;
   const int64 first = static_cast<int64>(blockIdx.x) * kThreads;
   const int64 at = first + threadIdx.x;
@@ -139,7 +141,7 @@ __global__ void __launch_bounds__(kThreads) lp_distance_finish(const FinishArgs 
     if (a.largest != nullptr) inverse = inverse_of(a.largest[at]);
   }
   const bool is_good = sum >= kSmallestSum && sum <= kLargestSum && inverse != 0.0f;
-  float distance = is_good ? root(sum, a.p) / inverse : 0.0f;
+  float distance = is_good ? root(sum, p) / inverse : 0.0f;
   unsigned bad = vote(!is_good);
   while (bad != 0) {
     const int lane = lowest_bit(bad);
@@ -148,7 +150,7 @@ __global__ void __launch_bounds__(kThreads) lp_distance_finish(const FinishArgs 
     const int64 row = pair / problem.out_stride, output = pair % problem.out_stride;
     const float exact = exact_distance(
         problem.x + row * problem.x_stride + output / problem.outputs * problem.inputs,
-        problem.w + output * problem.inputs, static_cast<int>(problem.inputs), a.p);
+        problem.w + output * problem.inputs, static_cast<int>(problem.inputs), p);
     if (static_cast<int>(threadIdx.x % 32) == lane) distance = exact;
   }
   if (is_pair) a.distance[at] = distance;

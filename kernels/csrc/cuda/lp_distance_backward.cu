@@ -380,8 +380,9 @@ struct RareArgs {
   const int* largest;
   const int* num_rare;
   float *grad_x, *grad_w;  // one of them
+  const float* plan;       // null for even p
   int64 rows, outputs, inputs, x_stride, out_stride;
-  float p;
+  float p;  // then
 };
 
 // Adds the pairs that were left out: block y's sample to grad_x, or output to grad_w. A thread has
@@ -390,6 +391,7 @@ __global__ void __launch_bounds__(kThreads) lp_distance_backward_rare(const Rare
   if (*a.num_rare == 0) return;
   const bool is_even = a.largest != nullptr;
   const float scale = is_even ? backward_scale(a.largest, a.p) : 1.0f;
+  const float q = is_even ? a.p - 1 : a.plan[0];
   const int64 mine = blockIdx.x, others = a.grad_x != nullptr ? a.out_stride : a.rows;
   for (int64 other = 0; other < others; ++other) {
     const int64 row = a.grad_x != nullptr ? mine : other;
@@ -401,7 +403,7 @@ __global__ void __launch_bounds__(kThreads) lp_distance_backward_rare(const Rare
     const int64 w_at = output * a.inputs;
     for (int64 i = threadIdx.x; i < a.inputs; i += kThreads) {
       const float t = a.x[x_at + i] - a.w[w_at + i];
-      const float slope = exp2f((a.p - 1) * log2f(fabsf(t) / distance));
+      const float slope = exp2f(q * log2f(fabsf(t) / distance));
       const float flow = t < 0 ? -a.grad[at] * slope : a.grad[at] * slope;
       if (a.grad_x != nullptr) {
         a.grad_x[x_at + i] += flow;

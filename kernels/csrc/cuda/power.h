@@ -38,6 +38,10 @@ SUPNORM_DEVICE float add_power(float sum, float t) {
   }
 }
 
+// What a kernel reads of a power, numbers in device memory, so that a captured graph can be
+// replayed at another p: q, coefficients, then these.
+constexpr int kPlanP = 9, kPlanKept = 10;
+
 // u^q for u in [0, 1] from plan[0] = q and, for kDegree > 0, the coefficients plan[1...] of
 // q log2(1 + s) = s (plan[1] + s (plan[2] + ...)), fitted where the power matters. kDegree 0 asks
 // the special-function unit for the logarithm too, for small q, whose polynomials would be long.

@@ -1,10 +1,10 @@
 // The hardware of device.h on a CPU, so that the kernels' own source is tested where no GPU is.
 //
 // A block's threads are fibres on one CPU thread. A fibre runs until it has to wait for others (a
-// barrier, a shuffle, a vote), then the next one of its warp runs; a warp runs on until it waits for
-// the others. All in ascending or in descending order, so that what works by the luck of one order
-// fails in the other. Shared memory starts as NaN; so does the
-// target of an asynchronous copy, until the wait that makes it land. Blocks run one by one.
+// barrier, a shuffle, a vote), then the next one of its warp runs; a warp runs on until it waits
+// for the others. All in ascending or in descending order, so that what works by the luck of one
+// order fails in the other. Shared memory starts as NaN; so does the target of an asynchronous
+// copy, until the wait that makes it land. Blocks run one by one.
 #pragma once
 
 #include <math.h>
@@ -167,7 +167,8 @@ inline void start_block(Block& fresh, int num_threads) {
   memset(fresh.shared.data(), 0xff, fresh.shared.size() * sizeof(float));
 }
 
-// Runs the threads of a warp until they end or wait for other warps; returns whether any has run on.
+// Runs the threads of a warp until they end or wait for other warps; returns whether any has run
+// on.
 inline bool run_warp(int first, bool is_ascending) {
   const int left = static_cast<int>(block->fibres.size()) - first;
   const int count = left < kWarp ? left : kWarp;
