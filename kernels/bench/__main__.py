@@ -2,6 +2,7 @@
 
     python -m kernels.bench [--markdown] [--json FILE]
         [--network network.safetensors --images IDX_FILE]
+    python -m kernels.bench --static      what the CUDA kernels cost, by their machine code
 
 First it measures what this machine's arithmetic allows. An element is one (sample, output, input)
 triple; ratios are against torch.cdist on the same operands; the share is of the fastest instruction
@@ -24,11 +25,15 @@ from kernels.bench.cases import random_cases, trained_cases
 from kernels.bench.limits import Limits
 from kernels.bench.markdown import limits_table, random_table, trained_table
 from kernels.bench.timing import Timing, time_random, time_trained
+from kernels.cuda.static import print_table
 
 
 def main() -> None:
     """Print the tables; write them as JSON too where asked."""
     args = _arguments()
+    if args.static:
+        print_table()
+        return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}")
     measured = limits.measure()
     _print_limits(measured)
@@ -55,6 +60,9 @@ def _arguments() -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--markdown", action="store_true", help="the README's tables at the end")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
+    parser.add_argument(
+        "--static", action="store_true", help="count the CUDA kernels' instructions instead"
+    )
     parser.add_argument(
         "--network", type=Path, metavar="FILE", help="network.safetensors as training writes it"
     )

@@ -62,6 +62,15 @@ def is_available() -> bool:
     return True
 
 
+def version() -> tuple[int, int]:
+    """Return NVRTC's version.
+
+    Raises:
+        BuildError: There is none.
+    """
+    return _version(_load())
+
+
 def _write(path: Path, binary: Binary) -> None:
     """Beside its final name, then renamed: processes that compile at once do not disturb it."""
     path.parent.mkdir(parents=True, exist_ok=True)
