@@ -21,9 +21,9 @@ from kernels import compiler
 from kernels.cuda.kernel import Kernel
 from kernels.cuda.nvrtc import compile_kernel
 
-# Of csrc/cuda: inputs a stage and inputs at a time; stages between two moves of sums.
+# Of csrc/cuda: turns of the innermost loop a stage; stages between two moves of sums to memory.
 _TURNS_A_STAGE = 4
-_STAGES_A_STRETCH = 32
+_LONG_SUM, _SHORT_SUM = 4, 2
 
 _UNITS = {
     # Opcodes of a unit, and how many slots' time one takes it: 64 or 16 lanes a cycle, not 128.
@@ -65,7 +65,7 @@ def cost_of(kernel: Kernel, architecture: int) -> Cost:
     elements = elements_a_turn(kernel)
     slots = unit_slots = None
     if elements is not None:
-        weights = _weighted(_instructions(listing, binary.name))
+        weights = _weighted(_instructions(listing, binary.name), _stages_a_sum(kernel))
         slots = sum(weights.values()) / elements
         unit_slots = max(
             sum(weights[name] for name in names) * time / elements
@@ -87,7 +87,12 @@ def elements_a_turn(kernel: Kernel) -> int | None:
     return None
 
 
-def _weighted(code: list[tuple[int, str, int | None]]) -> Counter[str]:
+def _stages_a_sum(kernel: Kernel) -> int:
+    is_short = re.match(r"lp_distance_(even<[246],|power<0,)", kernel.expression)
+    return _SHORT_SUM if is_short else _LONG_SUM
+
+
+def _weighted(code: list[tuple[int, str, int | None]], stages_a_sum: int) -> Counter[str]:
     """Opcodes of the hot loops, each counted by how often it runs in a turn of the innermost."""
     loops = [(target, at) for at, _, target in code if target is not None and target < at]
     stages = [loop for loop in loops if any(loop != o and _holds(loop, o) for o in loops)]
@@ -95,7 +100,7 @@ def _weighted(code: list[tuple[int, str, int | None]]) -> Counter[str]:
     around = sorted((loop for loop in loops if _holds(loop, innermost)), key=lambda loop: -loop[0])
     inside = [loop for loop in loops if _holds(around[-1], loop)]
     assert sorted(inside) == sorted(around), "a loop beside the innermost: its turns are not known"
-    weights = (1.0, 1 / _TURNS_A_STAGE, 1 / (_TURNS_A_STAGE * _STAGES_A_STRETCH))
+    weights = (1.0, 1 / _TURNS_A_STAGE, 1 / (_TURNS_A_STAGE * stages_a_sum))
     counts: Counter[str] = Counter()
     done = (0, -1)
     for loop, weight in zip(around, weights, strict=False):

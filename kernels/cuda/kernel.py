@@ -66,6 +66,7 @@ def blocks_of(count: int, size: int) -> int:
     return -(-count // size)
 
 
-def source_texts(source_dir: Path = SOURCE_DIR) -> list[str]:
-    """Return names and texts of all source files: what a compilation depends on."""
-    return [text for path in sorted(source_dir.iterdir()) for text in (path.name, path.read_text())]
+def source_texts(source: str, source_dir: Path = SOURCE_DIR) -> list[str]:
+    """Return names and texts of what the compilation of a source depends on: it and all headers."""
+    paths = [source_dir / f"{source}.cu", *sorted(source_dir.glob("*.h"))]
+    return [text for path in paths for text in (path.name, path.read_text())]

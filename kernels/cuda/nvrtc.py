@@ -44,7 +44,7 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Binary:
     nvrtc = _load()
     version = _version(nvrtc)
     parts = [kernel.source, kernel.expression, str(architecture), str(version), FLAGS[0]]
-    parts += source_texts()
+    parts += source_texts(kernel.source)
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     path = compiler.build_dir() / f"{kernel.source}-sm{architecture}-{digest}.bin"
     if not path.exists():

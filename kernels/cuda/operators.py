@@ -95,7 +95,7 @@ class _FinishArgs(Arguments):
         plan=_POINTER,
         p=_FLOAT,
         num_splits=_INT,
-        floats_a_split=_LONG,
+        sums_a_split=_LONG,
         thread_rows=_INT,
         thread_cols=_INT,
     )
@@ -275,7 +275,8 @@ def _power_distance(device: Device, x: Tensor, weight: Tensor, p: float, groups:
 
 
 def _new_sums(x: Tensor, plan: Cut) -> Tensor:
-    return x.new_empty(math.prod(plan.grid) * plan.tile.rows * plan.tile.cols)
+    count = math.prod(plan.grid) * plan.tile.rows * plan.tile.cols
+    return x.new_empty(count, dtype=torch.float64)
 
 
 def _finish(
@@ -301,7 +302,7 @@ def _finish(
             plan=power,
             p=p,
             num_splits=plan.splits,
-            floats_a_split=sums.numel() // plan.splits,
+            sums_a_split=sums.numel() // plan.splits,
             thread_rows=plan.tile.thread_rows,
             thread_cols=plan.tile.thread_cols,
         ),

@@ -89,7 +89,7 @@ def _build(source: str, expressions: Sequence[str], source_dir: Path, build_dir:
     entries = (_ENTRY.format(number=n, expression=e) for n, e in enumerate(expressions))
     program = _PROGRAM.format(source=source, entries="".join(entries))
     toolchain = compiler.default_toolchain()
-    parts = "\0".join([program, toolchain.compiler, *FLAGS, *source_texts(source_dir)])
+    parts = "\0".join([program, toolchain.compiler, *FLAGS, *source_texts(source, source_dir)])
     digest = hashlib.sha256(parts.encode()).hexdigest()[:20]
     path = build_dir / f"shim-{source}-{digest}.so"
     if path.exists():

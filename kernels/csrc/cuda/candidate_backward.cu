@@ -95,7 +95,7 @@ SUPNORM_DEVICE void add_outputs(const CandidateBackwardArgs& a, const Power<kDeg
 }
 
 template <int kDegree>
-__global__ void __launch_bounds__(kThreads) candidate_backward(const CandidateBackwardArgs a) {
+__global__ void __launch_bounds__(kThreads, 4) candidate_backward(const CandidateBackwardArgs a) {
   const CandidateArgs& candidates = a.candidates;
   if (*candidates.gate == 0) return;
   const Power<kDegree> power(a.plan);

@@ -77,14 +77,18 @@ __global__ void __launch_bounds__(kThreads) candidate_power(const CandidateDista
   int largest[4], unused[4];
   largest_of_candidates<false>(candidates, warp, largest, unused);
   const Power<kDegree> power(a.plan);
-  float inverse[4], sum[4] = {};
+  float inverse[4], sum[4] = {}, lost[4] = {};  // lost: what the last addition rounded away
 #pragma unroll
   for (int r = 0; r < 4; ++r) inverse[r] = inverse_of(from_bits(largest[r]));
   for_each_candidate(warp.bits, words, warp.w, inputs, [&](int k, float w) {
     float x[4];
     load_four(warp.x + k * candidates.padded_rows, x);
 #pragma unroll
-    for (int r = 0; r < 4; ++r) sum[r] += power(x[r] - w, inverse[r]);
+    for (int r = 0; r < 4; ++r) {
+      const float term = power(x[r] - w, inverse[r]) - lost[r], before = sum[r];
+      sum[r] = before + term;
+      lost[r] = (sum[r] - before) - term;
+    }
   });
 #pragma unroll
   for (int r = 0; r < 4; ++r) {

@@ -75,9 +75,6 @@ SUPNORM_DEVICE void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// The compiler moves no load or store across it.
-SUPNORM_DEVICE void keep_order() { asm volatile("" ::: "memory"); }
-
 SUPNORM_DEVICE void sync_block() { __syncthreads(); }
 SUPNORM_DEVICE void sync_warp() { __syncwarp(); }
 

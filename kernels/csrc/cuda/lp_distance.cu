@@ -2,20 +2,20 @@
 //
 // lp_distance_even: even p to 32, one pass of multiplications, t = x - w scaled by a power of two
 // where the power needs it. lp_distance_power: any p, divided by the maxima that linf_distance
-// found before. Both leave sums, a few hundred inputs each, which lp_distance_finish adds up; a sum
+// found before. Both leave sums of the splits, which lp_distance_finish adds up; a sum
 // out of float32's range is found there, and its pair is computed again by a whole warp.
 #include "power.h"
 #include "tiles.h"
 
 namespace supnorm {
 
-// So many inputs are added one after the other; then a sum moves to memory. It keeps rounding
-// small.
-constexpr int kStagesASum = 32;
+// After so many stages a sum moves to memory, in double precision. Each term may lose half a unit
+// of the sum to rounding, of which the root leaves a p-th: small p need short sums.
+constexpr int kLongSum = 4, kShortSum = 2;
 
 struct LpArgs {
   Problem problem;
-  float* sums;           // [split][group][tile][pair of a thread][thread]
+  double* sums;          // [split][group][tile][pair of a thread][thread]
   const float* plan;     // of the power; lp_distance_even has none
   const float* largest;  // maxima, (B, all outputs); likewise
   const float* scale;    // one number; lp_distance_even only
@@ -23,7 +23,7 @@ struct LpArgs {
 
 // This thread's first sum in memory; the next one is kThreads further on.
 template <class T>
-SUPNORM_DEVICE float* thread_sums(const LpArgs& a) {
+SUPNORM_DEVICE double* thread_sums(const LpArgs& a) {
   const int64 block =
       (static_cast<int64>(blockIdx.y) * gridDim.z + blockIdx.z) * gridDim.x + blockIdx.x;
   return a.sums + block * (T::kRows * T::kCols) + threadIdx.x;
@@ -33,20 +33,22 @@ template <class T>
 using Sums = float[T::kThreadCols][T::kThreadRows];
 
 template <class T>
-SUPNORM_DEVICE void move_sums(float* to, bool is_first, Sums<T>& sum) {
+SUPNORM_DEVICE void move_sums(double* to, bool is_first, Sums<T>& sum) {
 #pragma unroll
   for (int c = 0; c < T::kThreadCols; ++c) {
 #pragma unroll
     for (int r = 0; r < T::kThreadRows; ++r) {
-      float* at = to + (c * T::kThreadRows + r) * kThreads;
-      *at = is_first ? sum[c][r] : *at + sum[c][r];
+      double* at = to + (c * T::kThreadRows + r) * kThreads;
+      const double before = is_first ? 0.0 : *at;
+      *at = before + sum[c][r];
       sum[c][r] = 0.0f;
     }
+    sync_warp();  // the loads of all columns at once would not fit into the registers
   }
 }
 
 // Calls add(sums, stage in shared memory) for every stage and moves the sums from time to time.
-template <class T, class Add>
+template <int kStagesASum, class T, class Add>
 SUPNORM_DEVICE void sum_stages(const LpArgs& a, const Place<T>& place, const Add& add) {
   Sums<T> sum = {};
   for_each_stage<kStagesASum>(
@@ -60,7 +62,8 @@ __global__ void __launch_bounds__(kThreads, T::kThreadCols == 8 ? 3 : 4)
   if (is_sparse(a.problem.gate)) return;
   const Place<T> place(a.problem);
   const float scale = kIsScaled ? *a.scale : 1.0f;
-  sum_stages(a, place, [&](Sums<T>& sum, const float* stage) {
+  constexpr int kStages = kP < 8 ? kShortSum : kLongSum;
+  sum_stages<kStages>(a, place, [&](Sums<T>& sum, const float* stage) {
     for_each_quad<T>(stage, [&](int c, const float4* x, const float4& w) {
       const float4 v = {w.x * scale, w.y * scale, w.z * scale, w.w * scale};
 #pragma unroll
@@ -85,7 +88,8 @@ __global__ void __launch_bounds__(kThreads, kDegree == 0 ? 3 : 4)
   float inverse[T::kThreadCols][T::kThreadRows] = {};
   for_each_pair(a.problem, place,
                 [&](int c, int r, int64 at) { inverse[c][r] = inverse_of(a.largest[at]); });
-  sum_stages(a, place, [&](Sums<T>& sum, const float* stage) {
+  constexpr int kStages = kDegree == 0 ? kShortSum : kLongSum;
+  sum_stages<kStages>(a, place, [&](Sums<T>& sum, const float* stage) {
     for_each_quad<T>(stage, [&](int c, const float4* x, const float4& w) {
 #pragma unroll
       for (int r = 0; r < T::kThreadRows; ++r) {
@@ -100,14 +104,14 @@ __global__ void __launch_bounds__(kThreads, kDegree == 0 ? 3 : 4)
 
 struct FinishArgs {
   Problem problem;
-  const float* sums;
+  const double* sums;
   const float* largest;  // null after lp_distance_even
   const float* scale;    // null where nothing was scaled
   float* distance;
   const float* plan;  // null after lp_distance_even
   float p;            // then
   int num_splits;
-  int64 floats_a_split;
+  int64 sums_a_split;
   int thread_rows, thread_cols;  // of the tile that made the sums
 };
 
@@ -134,9 +138,10 @@ __global__ void __launch_bounds__(kThreads) lp_distance_finish(const FinishArgs 
   const bool is_pair = at < pairs;
   float sum = 1.0f, inverse = 1.0f;
   if (is_pair) {
-    const float* sums = a.sums + place_of_sum(a, at / problem.out_stride, at % problem.out_stride);
-    sum = *sums;
-    for (int split = 1; split < a.num_splits; ++split) sum += sums[split * a.floats_a_split];
+    const double* sums = a.sums + place_of_sum(a, at / problem.out_stride, at % problem.out_stride);
+    double total = *sums;
+    for (int split = 1; split < a.num_splits; ++split) total += sums[split * a.sums_a_split];
+    sum = static_cast<float>(total);
     if (a.scale != nullptr) inverse = *a.scale;
     if (a.largest != nullptr) inverse = inverse_of(a.largest[at]);
   }

@@ -176,7 +176,6 @@ template <int kCount, class Slope>
 SUPNORM_DEVICE void add_outputs(const Slope& slope, const Lanes& lanes, const float* stage,
                                 int first, int step, Entries& entries, float (&sum)[kInputs]) {
   if constexpr (kCount == 1) {
-    keep_order();  // the loads of all outputs at once would not fit into the registers
     add_output(slope, lanes, stage, first + (step ^ lanes.order), entries, sum);
   } else {
     float other[kInputs];

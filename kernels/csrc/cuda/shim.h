@@ -288,8 +288,6 @@ inline void wait_copies() {
   }
 }
 
-inline void keep_order() {}
-
 inline void sync_block() { shim::meet(shim::block->all); }
 inline void sync_warp() { shim::meet(shim::warp()); }
 

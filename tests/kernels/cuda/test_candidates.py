@@ -13,7 +13,7 @@ from kernels.cuda.candidates import find_candidates
 from kernels.cuda.operators import on_device
 from kernels.cuda.power_plan import plan_slope, plan_sum
 from kernels.cuda.shim import HostShim
-from tests.kernels.conftest import error_of
+from tests.kernels.conftest import FLOOR, error_of
 from tests.kernels.cuda.test_faults import of, planted
 
 TRAINED, RANDOM = "trained", "random"
@@ -86,6 +86,18 @@ def test_trained_weights_have_few_candidates_from_p_37_and_random_ones_many(
     for p in (37.0, 100.5, math.inf):
         assert is_alone(shim, *operands(TRAINED, SHAPES[0]), p, 1)
         assert not is_alone(shim, *operands(RANDOM, SHAPES[0]), p, 1)
+
+
+@pytest.mark.parametrize("p", [37.0, 99.0])
+def test_many_small_terms_count_until_all_of_them_are_nothing(shim: HostShim, p: float) -> None:
+    bits = torch.linspace(10, 50, 64)
+    x, weight = (2 ** (-bits / p))[:, None].repeat(1, 1024), torch.zeros(64, 1024)
+    x[:, 40:] *= 0.5
+    x[:, 7] = 1.0
+    assert is_alone(shim, x, weight, p, 1)
+    exact = reference.lp_distance(x.double(), weight.double(), p, 1)
+    distance = operators.lp_distance(shim, x, weight, p, 1)
+    assert error_of(distance, exact) <= FLOOR
 
 
 def test_nan_is_a_candidate(shim: HostShim) -> None:

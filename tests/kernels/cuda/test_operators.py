@@ -7,7 +7,7 @@ from torch import Tensor
 from kernels import reference
 from kernels.cuda import operators
 from kernels.cuda.shim import HostShim
-from tests.kernels.conftest import error_of
+from tests.kernels.conftest import FLOOR, error_of
 
 # B, I, O, groups: one thread's work, tails of every tile, one large batch, few outputs, groups.
 SHAPES = ((1, 1, 1, 1), (3, 5, 2, 1), (70, 33, 45, 1), (130, 64, 24, 3), (9, 1000, 10, 1))
@@ -80,6 +80,20 @@ def test_distances_of_any_size_are_right(shim: HostShim, p: float) -> None:
     exact = reference.lp_distance(x.double(), weight.double(), p, 1)
     distance = operators.lp_distance(shim, x, weight, p, 1)
     assert torch.allclose(distance.double(), exact, rtol=1e-6, atol=2e-45)
+
+
+@pytest.mark.parametrize("p", [2.0, 2.5, 8.0, 9.1, 14.0, 18.5, 44.4, 99.0])
+def test_many_small_terms_count_until_all_of_them_are_nothing(shim: HostShim, p: float) -> None:
+    """The worst case: terms that vanish one by one beside the largest but matter together."""
+    bits = torch.tensor([10, 20, 22, 24, 24.1, 25, 26, 28, 30, 32, 36, 37.9, 38.1, 40])
+    x = (2 ** (-bits / p))[:, None].repeat(1, 4096)
+    x[:, 7] = 1.0
+    weight = torch.zeros(1, 4096)
+    exact = reference.lp_distance(x.double(), weight.double(), p, 1)
+    plain = reference.lp_distance(x, weight, p, 1)
+    shim.num_processors = 1
+    error = operators.lp_distance(shim, x, weight, p, 1).double() - exact
+    assert (error.abs() <= 2 * (plain.double() - exact).abs() + FLOOR * exact).all()
 
 
 @pytest.mark.parametrize("p", [8.0, 14.0, 9.1])
