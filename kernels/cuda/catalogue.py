@@ -74,6 +74,8 @@ def _forward(vector: int, even: Iterable[int]) -> Iterable[Kernel]:
 
 def _backward(vector: int, even: Iterable[int]) -> Iterable[Kernel]:
     slopes = [f"EvenSlope<{p}>" for p in even]
-    slopes += [f"PowerSlope<{degree}>" for degree in (LOGARITHM, *DEGREES)]
+    slopes += [f"PowerSlope<{degree}>" for degree in DEGREES]
+    if vector == 1:
+        slopes.append(f"PowerSlope<{LOGARITHM}>")
     for slope in slopes:
         yield Kernel("lp_distance_backward", f"lp_distance_backward<{slope}, {vector}>")

@@ -33,7 +33,7 @@ from kernels.cuda.operators import (
     problem_of,
     vector_of,
 )
-from kernels.cuda.power_plan import plan_slope
+from kernels.cuda.power_plan import LOGARITHM, plan_slope
 from kernels.cuda.tiling import DEPTH, split_sizes
 
 # Of csrc/cuda/lp_distance_backward.cu: inputs of a block, outputs of a stage.
@@ -187,7 +187,10 @@ def lp_distance_backward(
             ),
         )
     slope = f"EvenSlope<{int(p)}>" if plan is None else f"PowerSlope<{plan.degree}>"
-    kernel = Kernel(_SOURCE, f"lp_distance_backward<{slope}, {vector_of(x, weight)}>")
+    # With logarithms the special-function unit is the limit; long copies would only cost registers.
+    is_logarithm = plan is not None and plan.degree == LOGARITHM
+    vector = 1 if is_logarithm else vector_of(x, weight)
+    kernel = Kernel(_SOURCE, f"lp_distance_backward<{slope}, {vector}>")
     _dense_gradients(
         device, kernel, x, weight, factors, largest, values, grad_x, grad_w, gate_of(candidates)
     )

@@ -48,7 +48,7 @@ def rows() -> Iterator[Row]:
     yield from (_even_forward(p) for p in EVEN)
     yield from (_power_forward(degree) for degree in (*DEGREES, LOGARITHM))
     yield from (_even_backward(p) for p in EVEN)
-    yield from (_power_backward(degree) for degree in (*DEGREES, LOGARITHM))
+    yield from (_power_backward(degree) for degree in DEGREES)
 
 
 def _even_forward(p: int) -> Row:
@@ -71,7 +71,7 @@ def _even_backward(p: int) -> Row:
 
 
 def _power_backward(degree: int) -> Row:
-    floor = 8.0 if degree == LOGARITHM else 6.0 + degree
+    floor = 6.0 + degree
     name = f"lp_distance_backward<PowerSlope<{degree}>, 4>"
     kernel = Kernel("lp_distance_backward", name)
     return Row(f"{_power_name(degree)}, backward", kernel, floor, floor + _LOADS_AND_SUMS)

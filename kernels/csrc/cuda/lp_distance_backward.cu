@@ -75,7 +75,7 @@ struct EvenSlope {
 template <int kDegree>
 struct PowerSlope {
   static constexpr int kFactors = 2;
-  static constexpr int kBlocks = kDegree == 0 ? 2 : 3;
+  static constexpr int kBlocks = kDegree == 0 ? 1 : 3;
   Power<kDegree> power;
 
   SUPNORM_DEVICE explicit PowerSlope(const BackwardArgs& a) : power(a.plan) {}
@@ -167,6 +167,7 @@ SUPNORM_DEVICE void add_output(const Slope& slope, const Lanes& lanes, const flo
       entries.grad[r][j] = fmaf(factor[0][r], e, entries.grad[r][j]);
       sum[j] = fmaf(factor[0][r], e, sum[j]);
     }
+    if constexpr (Slope::kBlocks == 1) sync_warp();
   }
 }
 
@@ -176,6 +177,8 @@ template <int kCount, class Slope>
 SUPNORM_DEVICE void add_outputs(const Slope& slope, const Lanes& lanes, const float* stage,
                                 int first, int step, Entries& entries, float (&sum)[kInputs]) {
   if constexpr (kCount == 1) {
+    // The loads and powers of all outputs at once would not fit into the registers.
+    if constexpr (Slope::kBlocks == 1) sync_warp();
     add_output(slope, lanes, stage, first + (step ^ lanes.order), entries, sum);
   } else {
     float other[kInputs];
