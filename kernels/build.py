@@ -40,10 +40,10 @@ def main() -> int:
     if sanitizers:
         print("\n".join(_environment(toolchain, sanitizers)))
     else:
-        print(f"kernels: {compiled}")
         sets = ", ".join(compiler.instruction_sets())
         built = "built" if compiler.was_compiled_here(path) else "already built"
         print(f"kernels: {built} for {sets} with {toolchain.compiler}; cached in {path}")
+        print(f"kernels: {compiled}")
     return 0
 
 

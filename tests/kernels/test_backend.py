@@ -96,8 +96,10 @@ def test_build_says_what_it_was_built_for_and_where_it_is(tmp_path: Path) -> Non
     result = subprocess.run(
         [sys.executable, "-m", "kernels.build"], capture_output=True, text=True, check=True
     )
-    assert result.stdout.startswith("kernels: already built for portable")
-    path = Path(result.stdout.split("cached in ")[1].strip())
+    for_cpu, for_gpu = result.stdout.splitlines()
+    assert for_cpu.startswith("kernels: already built for portable")
+    assert "CUDA kernels" in for_gpu
+    path = Path(for_cpu.split("cached in ")[1])
     assert path == compiler.library_path(compiler.default_toolchain()) and path.is_file()
 
 
