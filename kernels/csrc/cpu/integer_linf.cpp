@@ -5,35 +5,17 @@
 // hold twice the lanes of float32 at the same three instructions an element.
 #include "integers.h"
 #include "kernels.h"
+#include "lanes.h"
 
 namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-#if defined(__AVX512BW__) && !defined(SUPNORM_AVX512VL)
-constexpr int kBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kBytes = 32;
-#else
-constexpr int kBytes = 16;
-#endif
+template <class T>
+using Vector = typename Lanes<T>::V;
+template <class T>
+constexpr int kWidthOf = Lanes<T>::kWidth;
 
-template <class T>
-struct VectorOf {
-  typedef T Type __attribute__((vector_size(kBytes)));
-};
-template <class T>
-using Vector = typename VectorOf<T>::Type;
-
-template <class T>
-constexpr int kWidthOf = kBytes / static_cast<int>(sizeof(T));
-
-template <class T>
-inline Vector<T> load(const T* p) {
-  Vector<T> v;
-  __builtin_memcpy(&v, p, kBytes);
-  return v;
-}
 template <class V>
 inline V max(V a, V b) {
   return a > b ? a : b;
@@ -41,10 +23,6 @@ inline V max(V a, V b) {
 template <class V>
 inline V min(V a, V b) {
   return a < b ? a : b;
-}
-template <class V>
-inline V abs(V a) {
-  return a < 0 ? -a : a;
 }
 
 // Some samples against a group of vectors of outputs.
@@ -84,10 +62,11 @@ struct Distance {
     V largest[kRows][kVectors] = {};
     for (int64_t i = 0; i < n; ++i) {
       V w[kVectors];
-      for (int v = 0; v < kVectors; ++v) w[v] = load(tile.packed + (v * n + i) * kWidthOf<T>);
+      for (int v = 0; v < kVectors; ++v)
+        w[v] = Lanes<T>::load(tile.packed + (v * n + i) * kWidthOf<T>);
       for (int r = 0; r < kRows; ++r) {
         const V x = V{} + rows[r][i];
-        for (int v = 0; v < kVectors; ++v) largest[r][v] = max(largest[r][v], abs(w[v] - x));
+        for (int v = 0; v < kVectors; ++v) largest[r][v] = max(largest[r][v], absolute(w[v] - x));
       }
     }
     for (int r = 0; r < kRows; ++r) store_row<T, kVectors>(a, tile, r, largest[r], a.out);
@@ -106,14 +85,14 @@ struct Bounds {
     const T* upper = a.upper + tile.row * a.problem.x_stride;
     V max_lower[kVectors], min_lower[kVectors], max_upper[kVectors], min_upper[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-      const V w = load(tile.packed + v * n * kWidthOf<T>);
+      const V w = Lanes<T>::load(tile.packed + v * n * kWidthOf<T>);
       max_lower[v] = min_lower[v] = lower[0] - w;
       max_upper[v] = min_upper[v] = upper[0] - w;
     }
     for (int64_t i = 1; i < n; ++i) {
       const V low = V{} + lower[i], high = V{} + upper[i];
       for (int v = 0; v < kVectors; ++v) {
-        const V w = load(tile.packed + (v * n + i) * kWidthOf<T>);
+        const V w = Lanes<T>::load(tile.packed + (v * n + i) * kWidthOf<T>);
         max_lower[v] = max(max_lower[v], low - w);
         min_lower[v] = min(min_lower[v], low - w);
         max_upper[v] = max(max_upper[v], high - w);
@@ -159,7 +138,7 @@ constexpr IntegerOperators<T> kOperators = {run_tasks<T, Distance<T>>, run_tasks
 }  // namespace
 
 const IntegerKernels& integer_kernels() {
-  static constexpr IntegerKernels kTable = {kBytes, kOperators<int16_t>, kOperators<int32_t>};
+  static constexpr IntegerKernels kTable = {kVectorBytes, kOperators<int16_t>, kOperators<int32_t>};
   return kTable;
 }
 
