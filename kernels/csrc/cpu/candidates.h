@@ -48,26 +48,33 @@ inline int64_t list_candidates(const Span& span, const float* row, int64_t count
   return end - list;
 }
 
-constexpr int kMaxSeeds = 2 * wide::kWidth;
+template <int kSeedVectors>
+constexpr int kMaxSeeds = 2 * kSeedVectors * wide::kWidth;
 
-// A few inputs with large bounds, the largest among them: the best of each residue class modulo the
-// width, and the rest that does not fill a vector. Returns how many.
+// A few inputs with large bounds, the largest among them: the best of each residue class modulo
+// kSeedVectors vectors, and the rest that does not fill them. Returns how many.
+template <int kSeedVectors>
 inline int list_seeds(const Span& span, const float* row, int64_t count, int32_t* seeds) {
-  constexpr int kWide = wide::kWidth;
+  constexpr int kWide = wide::kWidth, kStep = kSeedVectors * kWide;
   int num_seeds = 0;
   int64_t i = 0;
-  if (count >= kWide) {
-    wide::V best = bound_at(span, row, 0);
-    wide::V best_step = wide::all(0.0f);
-    for (i = kWide; i + kWide <= count; i += kWide) {
-      const wide::V bound = bound_at(span, row, i);
-      best_step = wide::select_gt(bound, best, wide::all(static_cast<float>(i)), best_step);
-      best = wide::max(best, bound);
+  if (count >= kStep) {
+    wide::V best[kSeedVectors], best_step[kSeedVectors];
+    for (int v = 0; v < kSeedVectors; ++v) best[v] = best_step[v] = wide::all(0.0f);
+    for (i = 0; i + kStep <= count; i += kStep) {
+      for (int v = 0; v < kSeedVectors; ++v) {
+        const wide::V bound = bound_at(span, row, i + v * kWide);
+        best_step[v] =
+            wide::select_gt(bound, best[v], wide::all(static_cast<float>(i)), best_step[v]);
+        best[v] = wide::max(best[v], bound);
+      }
     }
-    float step[kWide];
-    wide::store(step, best_step);
-    for (int lane = 0; lane < kWide; ++lane) {
-      seeds[num_seeds++] = static_cast<int32_t>(step[lane]) + lane;
+    for (int v = 0; v < kSeedVectors; ++v) {
+      float step[kWide];
+      wide::store(step, best_step[v]);
+      for (int lane = 0; lane < kWide; ++lane) {
+        seeds[num_seeds++] = static_cast<int32_t>(step[lane]) + v * kWide + lane;
+      }
     }
   }
   for (; i < count; ++i) seeds[num_seeds++] = static_cast<int32_t>(i);

@@ -3,7 +3,7 @@
 // Dense: kRows broadcast rows by kVectors vectors of lanes at a time, maxima in registers over all
 // inputs. For the index a tile keeps the chunk of inputs in which the maximum first appeared, and
 // looks it up there. Sparse: per broadcast row only the inputs that can reach the maximum of some
-// lane (candidates.h). A task counts the candidates of a few of its rows and takes what costs less;
+// lane (candidates.h). A task counts the candidates of one of its rows and takes what costs less;
 // both give the same bits.
 #include "sparse.h"
 
@@ -16,13 +16,15 @@ constexpr int kTileVectors = kHasManyRegisters && kWidth == 8 ? 2 : 4;
 constexpr int kTileLanes = kTileVectors * kWidth;
 constexpr int kRows = (kHasManyRegisters ? 24 : 8) / kTileVectors;
 constexpr int kStoreRows = 8;  // rows of the sparse kernel that are stored together
-constexpr int kChunk = 64;     // inputs
+// Vectors of lanes that go through a list together.
+constexpr int kListVectors = kLanes / kWidth < 8 ? kLanes / kWidth : 8;
+constexpr int kChunk = 64;  // inputs
 // Inputs of a chunk that is looked through for the index: on trained 512 x 512 layers the index
 // takes 3 ms for 512,000 outputs, with 64 inputs 5 ms (2026-11-21).
 constexpr int kArgmaxChunk = 32;
 
-// Share of candidates up to which looking for them pays; measured on random and on trained weights.
-constexpr double kSparseShare = 0.25;
+// Share of candidates up to which looking at them alone pays; measured on random weights.
+constexpr double kSparseShare = 0.5;
 
 // Maxima so far of a task's rows, and the chunk of inputs in which each appeared first:
 // [row][lane].
@@ -148,76 +150,103 @@ void dense_task(const ForwardArgs& a, const Task& task) {
   });
 }
 
-// Maxima over the listed inputs and the first of the list that reaches each, for a pass of lanes.
-__attribute__((noinline)) void first_largest_of_list(const float* packed, const float* row,
-                                                     const int32_t* list, int64_t count,
-                                                     float* value, float* input) {
-  V best[kVectors], best_input[kVectors];
-  for (int v = 0; v < kVectors; ++v) best[v] = best_input[v] = all(-1.0f);
-  for (int64_t k = 0; k < count; ++k) {
-    const int64_t i = list[k];
-    const V r = all(row[i]), index = from_bits(all_int(list[k]));
-    for (int v = 0; v < kVectors; ++v) {
-      const V size = abs(difference(load(packed + i * kLanes + v * kWidth), r));
-      best_input[v] = select_gt(size, best[v], index, best_input[v]);
-      best[v] = max(best[v], size);
+// Maxima of a row over the listed inputs, and the first of the list that reaches each; returns the
+// smallest of the maxima.
+template <bool kFindsInput>
+__attribute__((noinline)) float largest_of(const float* packed, const float* row,
+                                           const int32_t* list, int64_t count, float* value,
+                                           float* input) {
+  V smallest = all(__builtin_inff());
+  for (int lane = 0; lane < kLanes; lane += kListVectors * kWidth) {
+    V best[kListVectors], best_input[kListVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kListVectors; ++v) best[v] = best_input[v] = all(0.0f);
+    for (int64_t k = 0; k < count; ++k) {
+      const float* lanes = packed + list[k] * int64_t{kLanes} + lane;
+      const V r = all(row[list[k]]), index = from_bits(all_int(list[k]));
+#pragma GCC unroll 8
+      for (int v = 0; v < kListVectors; ++v) {
+        const V change = difference(load(lanes + v * kWidth), r);
+        if constexpr (kFindsInput) {
+          best_input[v] = select_gt(abs(change), best[v], index, best_input[v]);
+        }
+        best[v] = max_abs(best[v], change);
+      }
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < kListVectors; ++v) {
+      smallest = min(smallest, best[v]);
+      store(value + lane + v * kWidth, best[v]);
+      if constexpr (kFindsInput) store(input + lane + v * kWidth, best_input[v]);
     }
   }
-  for (int v = 0; v < kVectors; ++v) {
-    store(value + v * kWidth, best[v]);
-    store(input + v * kWidth, best_input[v]);
+  return smallest_lane(smallest);
+}
+
+// Rows of one task against its block of lanes, looking at candidates only.
+template <bool kFindsInput>
+class SparseRows {
+ public:
+  SparseRows(const ForwardArgs& a, const Task& task, int32_t* list)
+      : a_(a), block_(lane_block(a, task.block)), list_(list) {}
+
+  // Maxima of one row. Neighbouring rows have similar ones: the last row's say what is worth a
+  // look, and where a lane's maximum stays below that, the row is looked through again.
+  void take(int64_t row_index, float* value, float* input) {
+    const float* row = row_at(row_index);
+    float least = largest_above(row, guess_, value, input);
+    if (least < guess_) least = largest_above(row, least, value, input);
+    guess_ = kGuess * least;
   }
-}
 
-void sparse_row(const LaneBlock& block, const float* row, const int32_t* list, int64_t count,
-                float* value) {
-  for (int lane = 0; lane < kLanes; lane += kPassLanes) {
-    V max[kVectors];
-    for (int v = 0; v < kVectors; ++v) max[v] = all(0.0f);
-    largest_of_list(block, lane, row, list, count, max);
-    for (int v = 0; v < kVectors; ++v) store(value + lane + v * kWidth, max[v]);
+  // Whether few inputs of a row can matter.
+  bool are_few(int64_t row_index) {
+    const float* row = row_at(row_index);
+    guess_ = maximum_at_least<4>(block_, row, a_.problem.num_inputs);
+    return static_cast<double>(candidates_above(row, guess_)) <
+           kSparseShare * static_cast<double>(a_.problem.num_inputs);
   }
-}
 
-int64_t candidates_of(const ForwardArgs& a, const LaneBlock& block, const float* row,
-                      int32_t* list) {
-  const int64_t n = a.problem.num_inputs;
-  return list_candidates(block.span, row, n, maximum_at_least(block, row, n), list);
-}
+ private:
+  // Of the smallest maximum of a row: most rows reach this.
+  static constexpr float kGuess = 0.94f;
 
-void sparse_task(const ForwardArgs& a, const Task& task, int32_t* list) {
-  const LaneBlock block = lane_block(a, task.block);
+  const float* row_at(int64_t row) const { return a_.broadcast + row * a_.broadcast_stride; }
+
+  int64_t candidates_above(const float* row, float bound) {
+    return list_candidates(block_.span, row, a_.problem.num_inputs, bound, list_);
+  }
+
+  float largest_above(const float* row, float bound, float* value, float* input) {
+    const int64_t count = candidates_above(row, bound);
+    return largest_of<kFindsInput>(block_.packed, row, list_, count, value, input);
+  }
+
+  const ForwardArgs& a_;
+  const LaneBlock block_;
+  int32_t* list_;
+  float guess_ = 0.0f;
+};
+
+// False where too many inputs can matter; then nothing has been done.
+template <bool kFindsInput>
+bool sparse_task(const ForwardArgs& a, const Task& task, int32_t* list) {
+  SparseRows<kFindsInput> sparse(a, task, list);
+  if (!sparse.are_few((task.first_row + task.last_row) / 2)) return false;
   for_each_tile<kStoreRows>(a, task, [&](const int64_t* rows, const TilePlace& place) {
     float value[kStoreRows * kLanes], input[kStoreRows * kLanes];
     for (int r = 0; r < place.num_rows; ++r) {
-      const float* row = a.broadcast + rows[r] * a.broadcast_stride;
-      const int64_t count = candidates_of(a, block, row, list);
-      if (a.argmax == nullptr) {
-        sparse_row(block, row, list, count, value + r * kLanes);
-        continue;
-      }
-      for (int lane = 0; lane < kLanes; lane += kPassLanes) {
-        first_largest_of_list(block.packed + lane, row, list, count, value + r * kLanes + lane,
-                              input + r * kLanes + lane);
-      }
+      sparse.take(rows[r], value + r * kLanes, input + r * kLanes);
     }
     store_tile(a, place, value, a.out);
-    if (a.argmax != nullptr) store_tile_bits(a, place, input, a.argmax);
+    if constexpr (kFindsInput) store_tile_bits(a, place, input, a.argmax);
   });
+  return true;
 }
 
-bool is_sparse(const ForwardArgs& a, const Task& task, int32_t* list) {
-  constexpr int kSamples = 3;
-  const int64_t count = task.last_row - task.first_row;
-  if (!a.skips || count < 2 * kSamples) return false;
-  const LaneBlock block = lane_block(a, task.block);
-  int64_t candidates = 0;
-  for (int sample = 0; sample < kSamples; ++sample) {
-    const int64_t row = task.first_row + count * (2 * sample + 1) / (2 * kSamples);
-    candidates += candidates_of(a, block, a.broadcast + row * a.broadcast_stride, list);
-  }
-  return static_cast<double>(candidates) <
-         kSparseShare * kSamples * static_cast<double>(a.problem.num_inputs);
+bool is_done_sparsely(const ForwardArgs& a, const Task& task, int32_t* list) {
+  if (!a.skips) return false;
+  return a.argmax == nullptr ? sparse_task<false>(a, task, list) : sparse_task<true>(a, task, list);
 }
 
 }  // namespace
@@ -226,11 +255,7 @@ void linf_distance(const ForwardArgs& a, int64_t begin, int64_t end) {
   const List list(a.problem.num_inputs);
   for (int64_t index = begin; index < end; ++index) {
     const Task task = task_at(a, index);
-    if (is_sparse(a, task, list.data())) {
-      sparse_task(a, task, list.data());
-    } else {
-      dense_task(a, task);
-    }
+    if (!is_done_sparsely(a, task, list.data())) dense_task(a, task);
   }
 }
 

@@ -35,10 +35,11 @@ __attribute__((always_inline)) inline void largest_of_list(const LaneBlock& bloc
   }
 }
 
-// A number that no lane's maximum is below, from a few exact differences.
+// A number that no lane's maximum is below, from the exact differences of some seeds.
+template <int kSeedVectors = 1>
 inline float maximum_at_least(const LaneBlock& block, const float* row, int64_t num_inputs) {
-  int32_t seeds[kMaxSeeds];
-  const int num_seeds = list_seeds(block.span, row, num_inputs, seeds);
+  int32_t seeds[kMaxSeeds<kSeedVectors>];
+  const int num_seeds = list_seeds<kSeedVectors>(block.span, row, num_inputs, seeds);
   V smallest = all(__builtin_inff());
   for (int lane = 0; lane < kLanes; lane += kPassLanes) {
     V max[kVectors];

@@ -42,10 +42,24 @@ inline V mantissa(V v) {
   return _mm256_or_ps(_mm256_and_ps(v, from_bits(all_int(0x7fffff))), all(1.0f));
 }
 inline V to_float(I a) { return _mm256_cvtepi32_ps(a); }
+// The set bits of every mask of 8, ascending.
+struct SetBits {
+  uint8_t of[256][8] = {};
+  constexpr SetBits() {
+    for (int mask = 0; mask < 256; ++mask) {
+      for (int bit = 0, count = 0; bit < 8; ++bit) {
+        if (mask >> bit & 1) of[mask][count++] = static_cast<uint8_t>(bit);
+      }
+    }
+  }
+};
+constexpr SetBits kSetBits;
 inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
-  unsigned mask = static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
-  for (; mask != 0; mask &= mask - 1) *end++ = first + __builtin_ctz(mask);
-  return end;
+  const int mask = _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));
+  const __m128i set = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kSetBits.of[mask]));
+  const I index = add_int(_mm256_cvtepu8_epi32(set), all_int(first));
+  _mm256_storeu_si256(reinterpret_cast<I*>(end), index);
+  return end + __builtin_popcount(mask);
 }
 inline float sum_lanes(V v) {
   __m128 part = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
