@@ -1,9 +1,7 @@
 """A small trained world: 6 x 6 images of three classes, and a network that knows them."""
 
 import math
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -188,31 +186,16 @@ def prune_stage(data_dir: Path, network_dir: Path, tmp_path: Path) -> Callable[.
 
 @pytest.fixture
 def start_prune(
-    data_dir: Path, network_dir: Path
-) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    data_dir: Path, network_dir: Path, start_rank: Callable[..., "subprocess.Popen[str]"]
+) -> Callable[..., "subprocess.Popen[str]"]:
     """`start_prune(folder, rank, world_size, port)` runs the stage in another process."""
-    started: list[subprocess.Popen[str]] = []
 
     def start(folder: Path, rank: int, world_size: int, port: int) -> "subprocess.Popen[str]":
         folder.mkdir(exist_ok=True)
-        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
-        environment = os.environ | {name: str(value) for name, value in ranks.items()}
         arguments = [data_dir, network_dir, folder, settings_for().model_dump_json()]
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUN_STAGE, *arguments],
-            env=environment | {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
+        return start_rank(RUN_STAGE, arguments, rank, world_size, port)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
+    return start
 
 
 @pytest.fixture

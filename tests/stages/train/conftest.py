@@ -3,7 +3,6 @@
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -126,31 +125,19 @@ def train(data_dir: Path) -> Callable[[Path, Settings], Path]:
 
 
 @pytest.fixture
-def start_train(data_dir: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def start_train(
+    data_dir: Path, start_rank: Callable[..., "subprocess.Popen[str]"]
+) -> Callable[..., "subprocess.Popen[str]"]:
     """`start_train(folder, settings, rank=0, world_size=1, port=0)` runs it in another process."""
-    started: list[subprocess.Popen[str]] = []
 
     def start(
         folder: Path, settings: Settings, rank: int = 0, world_size: int = 1, port: int = 0
     ) -> "subprocess.Popen[str]":
         folder.mkdir(exist_ok=True)
-        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
-        environment = os.environ | {name: str(value) for name, value in ranks.items()}
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUN_STAGE, data_dir, folder, settings.model_dump_json()],
-            env=environment | {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
+        arguments = [data_dir, folder, settings.model_dump_json()]
+        return start_rank(RUN_STAGE, arguments, rank, world_size, port)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
+    return start
 
 
 @pytest.fixture
