@@ -149,13 +149,16 @@ void run_forward(ForwardArgs& args, bool batch_lanes, bool is_ordered, Kernel ke
            [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
 }
 
-// Lanes run along samples unless padding wastes less along outputs.
+// Lanes run along samples, which are alike where outputs are not, so that more inputs are left out:
+// 509 samples, 512 -> 512 of a trained network at p = 100, take 3.6 ms, along outputs 34 ms (one
+// core, 2026-11-21). Along outputs where padding would waste half as much again.
 bool prefers_batch_lanes(const Problem& a) {
+  constexpr double kPadding = 1.5;
   const int64_t lanes = kernels().lanes;
   const auto waste = [&](int64_t rows) {
     return static_cast<double>(blocks(rows, lanes) * lanes) / static_cast<double>(rows);
   };
-  return waste(a.num_rows) <= waste(a.num_outputs);
+  return waste(a.num_rows) <= kPadding * waste(a.num_outputs);
 }
 
 template <class P>
