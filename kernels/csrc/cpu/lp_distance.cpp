@@ -28,9 +28,6 @@ inline void add_compensated(V term, V* total, V* lost) {
   *total = sum;
 }
 
-// S^(1/p) for S >= 1 (or 0, whose result is not used).
-inline V root(V sum, float p) { return exp2_of(log2_of(sum) * all(1.0f / p)); }
-
 // Sums of the powers of a pass of lanes, and their roots; false if a sum is out of range.
 template <int kSquarings>
 __attribute__((noinline)) bool squares_pass(const float* packed, const float* const* rows,
@@ -75,54 +72,106 @@ __attribute__((noinline)) bool squares_pass(const float* packed, const float* co
   return smallest_lane(smallest) >= kSmallestSum && largest_lane(largest) <= kLargestSum;
 }
 
-// Sums of (|lane - row| / max)^p over the listed inputs.
-template <class Power>
-__attribute__((noinline)) void sum_of_list(const PowerPlan& plan, const float* packed,
-                                           const float* row, const int32_t* list, int64_t count,
-                                           const V* max, V* total) {
-  const auto partial = partial_sum(static_cast<int64_t>(plan.q));
-  V largest[kVectors], inverse[kVectors], lost[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    largest[v] = max[v];
-    // Outputs below are done again in double precision; here they must only stay finite.
-    inverse[v] = all(1.0f) / SUPNORM_ISA::max(max[v], all(kSmallestDistance));
-    total[v] = lost[v] = all(0.0f);
-  }
-  for (int64_t first = 0; first < count; first += partial) {
-    const int64_t last = first + partial < count ? first + partial : count;
+// One broadcast row against a pass of lanes, at the inputs that can matter.
+struct Listed {
+  const LaneBlock& block;
+  int lane;  // the first
+  const float* row;
+  const int32_t* list;
+  int64_t count;
+};
+
+// total <- the sums of what add(differences, sum) adds for each listed input.
+template <class Add>
+inline void sum_of_list(const Listed& a, int64_t partial, V* total, const Add& add) {
+  const float* packed = a.block.packed + a.lane;
+  V lost[kVectors];
+  for (int v = 0; v < kVectors; ++v) total[v] = lost[v] = all(0.0f);
+  for (int64_t first = 0; first < a.count; first += partial) {
+    const int64_t last = first + partial < a.count ? first + partial : a.count;
     V sum[kVectors];
     for (int v = 0; v < kVectors; ++v) sum[v] = all(0.0f);
     for (int64_t k = first; k < last; ++k) {
-      const int64_t i = list[k];
-      const V r = all(row[i]);
-      V size[kVectors], power[kVectors];
-      for (int v = 0; v < kVectors; ++v) {
-        size[v] = abs(load(packed + i * kLanes + v * kWidth) - r);
-      }
-      Power::template raise<kVectors>(plan, size, largest, inverse, power);
-      for (int v = 0; v < kVectors; ++v) sum[v] = sum[v] + power[v];
+      const int64_t i = a.list[k];
+      const V r = all(a.row[i]);
+      V t[kVectors];
+      for (int v = 0; v < kVectors; ++v) t[v] = load(packed + i * kLanes + v * kWidth) - r;
+      add(t, sum);
     }
     for (int v = 0; v < kVectors; ++v) add_compensated(sum[v], &total[v], &lost[v]);
   }
 }
 
-// Distances (not yet unscaled) and maxima of one broadcast row.
+// Sums of (|lane - row| / max)^p.
+template <class Power>
+__attribute__((noinline)) void sum_of_shares(const Power& power, const Listed& a, int64_t partial,
+                                             const V* max, V* total) {
+  V largest[kVectors], inverse[kVectors];
+  for (int v = 0; v < kVectors; ++v) {
+    largest[v] = max[v];
+    // Outputs below are done again in double precision; here they must only stay finite.
+    inverse[v] = all(1.0f) / SUPNORM_ISA::max(max[v], all(kSmallestDistance));
+  }
+  sum_of_list(a, partial, total, [&](const V* t, V* sum) {
+    V share[kVectors];
+    power.template raise<kVectors>(t, largest, inverse, share);
+    for (int v = 0; v < kVectors; ++v) sum[v] = sum[v] + share[v];
+  });
+}
+
+// Sums of what the pieces make of |lane - row|.
+template <class Pieces>
+__attribute__((noinline)) void sum_of_powers(const Pieces& pieces, const Listed& a, int64_t partial,
+                                             V* total) {
+  sum_of_list(a, partial, total, [&](const V* t, V* sum) {
+    V value[kVectors], factor[kVectors];
+    pieces.template raise<kVectors>(t, value, factor);
+    for (int v = 0; v < kVectors; ++v) sum[v] = fma(value[v], factor[v], sum[v]);
+  });
+}
+
+// Whether the pieces of one table reach from the largest difference to what need not be counted,
+// for all lanes: the largest difference of each is then not needed.
+bool is_in_pieces(const PowerPlan& plan, const Reach& reach) {
+  return plan.kind == PowerKind::kPieces && reach.at_least >= kSmallestDistance &&
+         reach.at_least >= power_of_two_below(reach.at_most) * plan.smallest &&
+         reach.at_least * plan.threshold >= lowest_piece(plan, reach.at_most);
+}
+
+// Distances (not yet unscaled) of one broadcast row from a pass of lanes, and their largest
+// differences, or, where those are not needed, what they are not below.
+void general_pass(const ForwardArgs& a, const Listed& listed, const Reach& reach, float* distance,
+                  float* largest) {
+  const auto partial = partial_sum(static_cast<int64_t>(a.p));
+  const auto high = static_cast<float>(1 / a.p), low = static_cast<float>(1 / a.p - high);
+  V max[kVectors], sum[kVectors], unit[kVectors];
+  if (is_in_pieces(a.plan, reach)) {
+    for (int v = 0; v < kVectors; ++v) {
+      max[v] = all(reach.at_least);
+      unit[v] = all(power_of_two_below(reach.at_most) * PowerPlan::kUnit);
+    }
+    with_pieces(a.plan, reach.at_most,
+                [&](const auto& pieces) { sum_of_powers(pieces, listed, partial, sum); });
+  } else {
+    for (int v = 0; v < kVectors; ++v) max[v] = all(0.0f);
+    largest_of_list(listed.block, listed.lane, listed.row, listed.list, listed.count, max);
+    for (int v = 0; v < kVectors; ++v) unit[v] = max[v];
+    with_power(a.plan, [&](const auto& power) { sum_of_shares(power, listed, partial, max, sum); });
+  }
+  for (int v = 0; v < kVectors; ++v) {
+    store(distance + v * kWidth, unit[v] * root(sum[v], high, low));
+    store(largest + v * kWidth, max[v]);
+  }
+}
+
 void general_row(const ForwardArgs& a, const LaneBlock& block, const float* row, int32_t* list,
                  float* distance, float* largest) {
   const int64_t n = a.problem.num_inputs;
-  const float limit = a.skips ? maximum_at_least(block, row, n) * a.plan.threshold : 0.0f;
+  const Reach reach = reach_of(block, row, n);
+  const float limit = a.skips ? reach.at_least * a.plan.threshold : 0.0f;
   const int64_t count = list_candidates(block.span, row, n, limit, list);
   for (int lane = 0; lane < kLanes; lane += kPassLanes) {
-    V max[kVectors], sum[kVectors];
-    for (int v = 0; v < kVectors; ++v) max[v] = all(0.0f);
-    largest_of_list(block, lane, row, list, count, max);
-    with_power(a.plan, [&](auto power) {
-      sum_of_list<decltype(power)>(a.plan, block.packed + lane, row, list, count, max, sum);
-    });
-    for (int v = 0; v < kVectors; ++v) {
-      store(distance + lane + v * kWidth, max[v] * root(sum[v], static_cast<float>(a.p)));
-      store(largest + lane + v * kWidth, max[v]);
-    }
+    general_pass(a, {block, lane, row, list, count}, reach, distance + lane, largest + lane);
   }
 }
 

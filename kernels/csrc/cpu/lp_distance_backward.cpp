@@ -55,16 +55,15 @@ struct Factors {
 
 // Adds one output's gradients at a few inputs: to grad_x, and to its row of grad_w unless null.
 template <class Power, int kCount>
-inline void add_inputs(const PowerPlan& plan, const Factors& factors, const float* x,
-                       const float* w, const int32_t* inputs, float* grad_x, float* grad_w) {
+inline void add_inputs(const Power& power, const Factors& factors, const float* x, const float* w,
+                       const int32_t* inputs, float* grad_x, float* grad_w) {
   constexpr int kAll = kCount * kBlockVectors;
-  V t[kAll], size[kAll], slope[kAll], total[kCount];
+  V t[kAll], slope[kAll], total[kCount];
   for (int k = 0; k < kAll; ++k) {
     const int64_t i = inputs[k / kBlockVectors];
     t[k] = load(x + i * kSlopeLanes + k % kBlockVectors * kWidth) - all(w[i]);
-    size[k] = abs(t[k]);
   }
-  Power::template raise<kAll>(plan, size, factors.distance, factors.inverse, slope);
+  power.template raise<kAll>(t, factors.distance, factors.inverse, slope);
   for (int k = 0; k < kAll; ++k) {
     const V flow = factors.grad[k] * with_sign(slope[k], t[k]);
     float* target =
@@ -80,15 +79,15 @@ inline void add_inputs(const PowerPlan& plan, const Factors& factors, const floa
 
 // The same at all inputs listed.
 template <class Power>
-__attribute__((noinline)) void add_listed(const PowerPlan& plan, const float* factor_data,
+__attribute__((noinline)) void add_listed(const Power& power, const float* factor_data,
                                           const float* x, const float* w, const int32_t* list,
                                           int64_t count, float* grad_x, float* grad_w) {
   const Factors factors(factor_data);
   int64_t k = 0;
   for (; k + kInputs <= count; k += kInputs) {
-    add_inputs<Power, kInputs>(plan, factors, x, w, list + k, grad_x, grad_w);
+    add_inputs<Power, kInputs>(power, factors, x, w, list + k, grad_x, grad_w);
   }
-  for (; k < count; ++k) add_inputs<Power, 1>(plan, factors, x, w, list + k, grad_x, grad_w);
+  for (; k < count; ++k) add_inputs<Power, 1>(power, factors, x, w, list + k, grad_x, grad_w);
 }
 
 void unpack_block(const BackwardArgs& a, const float* grad_x, int64_t block, int64_t first,
@@ -121,9 +120,8 @@ void add_block(const BackwardArgs& a, const Scratch& scratch, int64_t block, int
     if (listed == 0) continue;
     const float* factors = a.factors + at * 3 * kSlopeLanes;
     float* grad_w = a.grad_w == nullptr ? nullptr : a.grad_w + row;
-    with_power(a.plan, [&](auto power) {
-      add_listed<decltype(power)>(a.plan, factors, scratch.x(), w, scratch.list(), listed,
-                                  scratch.grad_x(), grad_w);
+    with_power(a.plan, [&](const auto& power) {
+      add_listed(power, factors, scratch.x(), w, scratch.list(), listed, scratch.grad_x(), grad_w);
     });
   }
   if (a.grad_x != nullptr) unpack_block(a, scratch.grad_x(), block, first, count);

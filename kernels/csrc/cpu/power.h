@@ -8,11 +8,9 @@ namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-// 2^z for z in [-126, 126]. Polynomial of degree 6 on [-1/2, 1/2]: relative error 2^-25.
-inline V exp2_of(V z) {
-  const V magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-  const V rounded = z + magic;
-  const V f = z - (rounded - magic);
+// 2^(rounded + f), rounded being an integer plus kRounding, f in [-1/2, 1/2]: relative error 2^-25.
+constexpr float kRounding = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+inline V exp2_of(V rounded, V f) {
   V value = all(0.000154531634f);
   value = fma(value, f, all(0.00133908633f));
   value = fma(value, f, all(0.00961808302f));
@@ -30,10 +28,12 @@ inline V split(V u, V* exponent) {
   return from_bits(sub_int(bits(u), part));
 }
 
-// log2 of u > 0: relative error about 2^-23, also near 1.
-inline V log2_of(V u) {
+// sum^(1/p) for a normal sum > 0 (else something finite), p being 1 / (high + low): relative error
+// about 2^-23, whatever the exponent.
+inline V root(V sum, float high, float low) {
   V exponent;
-  const V r = split(u, &exponent) - all(1.0f);
+  const V r = split(sum, &exponent) - all(1.0f);
+  exponent = exponent * all(1.0f / 8388608);
   V q = all(0.123109683f);
   q = fma(q, r, all(-0.205861881f));
   q = fma(q, r, all(0.216078222f));
@@ -43,7 +43,11 @@ inline V log2_of(V u) {
   q = fma(q, r, all(0.480910748f));
   q = fma(q, r, all(-0.721347451f));
   q = fma(q, r, all(1.44269502f));
-  return fma(exponent, all(1.0f / 8388608), q * r);
+  const V log = q * r;  // log2 of the mantissa, also near 1 to a relative error of 2^-23
+  const V rounded = fma(exponent + log, all(high), all(kRounding));
+  V f = fms(exponent, all(high), rounded - all(kRounding));
+  f = fma(exponent, all(low), fma(log, all(high), f));
+  return exp2_of(rounded, f);
 }
 
 // A polynomial with its constant term 1, for kCount vectors.
@@ -65,82 +69,156 @@ inline void square(int times, V* value) {
   }
 }
 
-// The powers: each has operator()(plan, size, largest, inverse, power), which sets
+// The powers: each has raise(size, largest, inverse, power), which sets
 // power[k] <- (size[k] / largest[k])^q for kCount vectors, inverse being 1 / largest.
 template <int kDegree>
-struct NarrowPower {
+class NarrowPower {
+ public:
+  explicit NarrowPower(const PowerPlan& plan) : plan_(plan) {}
+
   template <int kCount>
-  static void raise(const PowerPlan& plan, const V* size, const V* largest, const V* inverse,
-                    V* power) {
+  void raise(const V* size, const V* largest, const V* inverse, V* power) const {
     V s[kCount];
     // u - 1 through the exact difference: u itself would be rounded, and the power takes that
     // q-fold.
-    for (int k = 0; k < kCount; ++k) s[k] = (size[k] - largest[k]) * inverse[k];
-    polynomial<kDegree, kCount>(plan, s, power);
-    square<kCount>(plan.squarings, power);
-    const V limit = all(plan.threshold - 1.0f);
+    for (int k = 0; k < kCount; ++k) s[k] = (abs(size[k]) - largest[k]) * inverse[k];
+    polynomial<kDegree, kCount>(plan_, s, power);
+    square<kCount>(plan_.squarings, power);
+    const V limit = all(plan_.threshold - 1.0f);
     for (int k = 0; k < kCount; ++k) power[k] = where_ge(s[k], limit, power[k]);
   }
+
+ private:
+  const PowerPlan& plan_;
 };
 
-struct TablePower {
-  template <int kCount>
-  static void raise(const PowerPlan& plan, const V* size, const V*, const V* inverse, V* power) {
-    V u[kCount], s[kCount];
-    const V one = all(1.0f);
-    for (int k = 0; k < kCount; ++k) {
-      u[k] = size[k] * inverse[k];
-      s[k] = mantissa(u[k]) - one;
-    }
-    polynomial<PowerPlan::kMantissaDegree, kCount>(plan, s, power);
-    square<kCount>(plan.squarings, power);
-    const V limit = all(plan.threshold);
-    for (int k = 0; k < kCount; ++k) {
-      power[k] = where_ge(u[k], limit, power[k] * look_up_exponent(plan.table, u[k]));
-    }
-  }
-};
+class WidePower {
+ public:
+  explicit WidePower(const PowerPlan& plan) : plan_(plan) {}
 
-struct WidePower {
   template <int kCount>
-  static void raise(const PowerPlan& plan, const V* size, const V*, const V* inverse, V* power) {
+  void raise(const V* size, const V*, const V* inverse, V* power) const {
     V u[kCount], s[kCount], exponent[kCount];
-    const V one = all(1.0f);
     for (int k = 0; k < kCount; ++k) {
-      u[k] = size[k] * inverse[k];
-      s[k] = split(u[k], &exponent[k]) - one;
+      u[k] = abs(size[k]) * inverse[k];
+      s[k] = split(u[k], &exponent[k]) - all(1.0f);
     }
-    polynomial<PowerPlan::kMantissaDegree, kCount>(plan, s, power);
-    square<kCount>(plan.squarings, power);
-    const V q = all(plan.q * (1.0f / 8388608)), limit = all(plan.threshold);
+    polynomial<PowerPlan::kWideDegree, kCount>(plan_, s, power);
+    square<kCount>(plan_.squarings, power);
+    const V q = all(plan_.q * (1.0f / 8388608)), rounding = all(kRounding);
+    const V limit = all(plan_.threshold);
     for (int k = 0; k < kCount; ++k) {
-      power[k] = where_ge(u[k], limit, power[k] * exp2_of(exponent[k] * q));
+      const V z = exponent[k] * q, rounded = z + rounding;
+      const V scale = exp2_of(rounded, z - (rounded - rounding));
+      power[k] = where_ge(u[k], limit, power[k] * scale);
     }
   }
+
+ private:
+  const PowerPlan& plan_;
+};
+
+inline int32_t bits_of(float v) { return __builtin_bit_cast(int32_t, v); }
+inline float float_of(int32_t bits) { return __builtin_bit_cast(float, bits); }
+
+inline float power_of_two_below(float v) { return float_of(bits_of(v) >> 23 << 23); }
+
+// Where the pieces that reach up to `largest` begin: smaller sizes count as this one.
+inline float lowest_piece(const PowerPlan& plan, float largest) {
+  return float_of(((bits_of(largest) >> plan.piece_shift) + 1 - kTableSize) << plan.piece_shift);
+}
+
+// Pieces of [0, largest]: with largest = 2^e m, m in [1, 2), the powers are of size / (2^e kUnit).
+template <int kDegree>
+class PiecesPower {
+ public:
+  explicit PiecesPower(const PowerPlan& plan, float largest = PowerPlan::kUnit) : plan_(plan) {
+    const int32_t top = bits_of(largest), exponent = bits_of(power_of_two_below(largest));
+    const int32_t piece = top >> plan.piece_shift;
+    // The piece of `largest` is the last of the table's; of each, the lower bits of its number say
+    // in which lane it is looked for.
+    const int32_t first = piece - (exponent >> plan.piece_shift) + 1;
+    const I lane = sub_int(lane_numbers(), all_int(piece + 1));
+    const V scale = all(float_of(0x7f000000 - exponent));
+    inverse_ = look_up(load(plan.inverse + first) * scale, lane);
+    power_ = look_up(load(plan.power + first), lane);
+    lowest_ = all(lowest_piece(plan, largest));
+  }
+
+  // The powers are value[k] * factor[k].
+  template <int kCount>
+  void raise(const V* size, V* value, V* factor) const {
+    V s[kCount];
+    const V centre = all(plan_.centre);
+    for (int k = 0; k < kCount; ++k) {
+      const V u = max_abs(lowest_, size[k]);
+      const I piece = shift_right(bits(u), plan_.piece_shift);
+      s[k] = fms(u, look_up(inverse_, piece), centre);
+      factor[k] = look_up(power_, piece);
+    }
+    const V last = all(plan_.coefficients[kDegree - 1]);
+    for (int k = 0; k < kCount; ++k) value[k] = s[k] + last;
+    for (int j = kDegree - 2; j >= 0; --j) {
+      const V c = all(plan_.coefficients[j]);
+      for (int k = 0; k < kCount; ++k) value[k] = fma(value[k], s[k], c);
+    }
+    square<kCount>(plan_.squarings, value);
+  }
+
+  template <int kCount>
+  void raise(const V* size, const V*, const V* inverse, V* power) const {
+    V u[kCount], factor[kCount];
+    const V unit = all(PowerPlan::kUnit);
+    for (int k = 0; k < kCount; ++k) u[k] = size[k] * (inverse[k] * unit);
+    raise<kCount>(u, power, factor);
+    for (int k = 0; k < kCount; ++k) power[k] = power[k] * factor[k];
+  }
+
+ private:
+  const PowerPlan& plan_;
+  V inverse_, power_, lowest_;
 };
 
 // Calls f(power) with the power that the plan asks for.
 template <class F>
-inline void with_power(const PowerPlan& plan, const F& f) {
-  if (plan.kind == PowerKind::kTable) return f(TablePower());
-  if (plan.kind == PowerKind::kWide) return f(WidePower());
+inline void with_pieces(const PowerPlan& plan, float largest, const F& f) {
   switch (plan.degree) {
     case 2:
-      return f(NarrowPower<2>());
+      return f(PiecesPower<2>(plan, largest));
     case 3:
-      return f(NarrowPower<3>());
+      return f(PiecesPower<3>(plan, largest));
     case 4:
-      return f(NarrowPower<4>());
+      return f(PiecesPower<4>(plan, largest));
     case 5:
-      return f(NarrowPower<5>());
-    case 6:
-      return f(NarrowPower<6>());
-    case 7:
-      return f(NarrowPower<7>());
-    case 9:
-      return f(NarrowPower<9>());
+      return f(PiecesPower<5>(plan, largest));
     default:
-      return f(NarrowPower<12>());
+      return f(PiecesPower<6>(plan, largest));
+  }
+}
+
+template <class F>
+inline void with_power(const PowerPlan& plan, const F& f) {
+  if constexpr (kTableSize > 0) {
+    if (plan.kind == PowerKind::kPieces) return with_pieces(plan, PowerPlan::kUnit, f);
+  }
+  if (plan.kind == PowerKind::kWide) return f(WidePower(plan));
+  switch (plan.degree) {
+    case 2:
+      return f(NarrowPower<2>(plan));
+    case 3:
+      return f(NarrowPower<3>(plan));
+    case 4:
+      return f(NarrowPower<4>(plan));
+    case 5:
+      return f(NarrowPower<5>(plan));
+    case 6:
+      return f(NarrowPower<6>(plan));
+    case 7:
+      return f(NarrowPower<7>(plan));
+    case 9:
+      return f(NarrowPower<9>(plan));
+    default:
+      return f(NarrowPower<12>(plan));
   }
 }
 

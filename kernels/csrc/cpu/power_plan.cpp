@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include <mutex>
 
@@ -11,28 +12,34 @@ namespace {
 constexpr int kMaxDegree = PowerPlan::kMaxDegree;
 constexpr int kPoints = 80;
 
-// Relative error of h, a quarter of what the rounding of u to float32 makes of it.
+// An error of u that has the effect of the polynomial's: a quarter of u's own rounding to float32.
 constexpr double kTolerance = 1.5e-8;
+// The same of pieces, which have it everywhere alike.
+constexpr double kPiecesTolerance = 3e-8;
 // Times this where a term and all others of its size are at most as much as the largest.
 constexpr double kLargestShare = 8;
 // Degrees that the kernels are compiled for.
 constexpr int kNarrowDegrees[] = {2, 3, 4, 5, 6, 7, 9, 12};
-// Up to this degree the narrow polynomial is cheaper than a table.
-constexpr int kCheapDegree = 9;
+constexpr int kPiecesDegrees[] = {2, 3, 4, 5, 6};
+// Powers down to 2^-kSmallestPowerBits leave room for others that count beside them.
+constexpr double kSmallestPowerBits = 80;
 // Larger coefficients would cancel, and lose in float32 what the fit has gained.
 constexpr double kLargestCoefficient = 8;
+// The largest difference is known from above to so many octaves.
+constexpr double kSpareOctaves = 2;
 
 // The function to fit, (1 + s)^w on [low, high], and how much each error weighs: 1 / (error
 // allowed).
 struct Target {
-  double low, high, w, q, kept_bits;
-  PowerUse use;
-  bool is_relaxed;  // errors of small powers weigh less
+  double low, high, w, tolerance;
+  bool is_relaxed = false;  // errors of small powers weigh less
+  double q = 0, kept_bits = 0;
+  PowerUse use = PowerUse::kSlope;
 
   double value(double s) const { return pow(1 + s, w); }
 
   double weight(double s) const {
-    const double strict = 1 / (value(s) * kTolerance);
+    const double strict = 1 / (value(s) * tolerance);
     if (!is_relaxed) return strict;
     const double bits = -q * log2(1 + s);
     if (use == PowerUse::kSum) {
@@ -126,52 +133,121 @@ bool is_good(const Target& target, const double* c, int degree) {
   return true;
 }
 
-// Sets the polynomial of the lowest degree listed that is good enough; false if none is.
+// Finds the polynomial of the lowest degree listed that is good enough; 0 if none is.
 template <int kCount>
-bool set_polynomial(const Target& target, const int (&degrees)[kCount], PowerPlan* plan) {
+int find_polynomial(const Target& target, const int (&degrees)[kCount], double* c) {
   Fit fit(target);
-  double c[kMaxDegree + 1];
   for (const int degree : degrees) {
     while (fit.degree() < degree) fit.extend();
     fit.coefficients(c);
-    if (!is_good(target, c, degree)) continue;
-    plan->degree = degree;
-    for (int j = 0; j <= degree; ++j) plan->coefficients[j] = static_cast<float>(c[j]);
-    return true;
+    if (is_good(target, c, degree)) return degree;
   }
-  return false;
+  return 0;
 }
 
-void set_mantissa_polynomial(double low, double high, double w, double q, PowerPlan* plan) {
-  constexpr int kDegree[] = {PowerPlan::kMantissaDegree};
-  [[maybe_unused]] const bool is_good_enough =
-      set_polynomial({low, high, w, q, 0, PowerUse::kSlope, false}, kDegree, plan);
-  assert(is_good_enough);  // for every w in [1, 2)
+void set_coefficients(const double* c, int degree, PowerPlan* plan) {
+  plan->degree = degree;
+  for (int j = 0; j <= degree; ++j) plan->coefficients[j] = static_cast<float>(c[j]);
+}
+
+// q / 2^squarings in [1, 2)
+double set_squarings(double q, PowerPlan* plan) {
+  int exponent;
+  const double w = 2 * frexp(q, &exponent);
+  plan->squarings = exponent - 1;
+  return w;
+}
+
+bool set_narrow(double q, double kept_bits, PowerUse use, PowerPlan* plan) {
+  const double w = set_squarings(q, plan);
+  double c[kMaxDegree + 1];
+  const int degree = find_polynomial(
+      {exp2(-kept_bits / q) - 1, 0, w, kTolerance, true, q, kept_bits, use}, kNarrowDegrees, c);
+  plan->kind = PowerKind::kNarrow;
+  set_coefficients(c, degree, plan);
+  return degree != 0;
+}
+
+void set_wide(double q, PowerPlan* plan) {
+  constexpr int kDegree[] = {PowerPlan::kWideDegree};
+  const double w = set_squarings(q, plan);
+  double c[kMaxDegree + 1];
+  const int degree = find_polynomial({M_SQRT1_2 - 1, M_SQRT2 - 1, w, kTolerance}, kDegree, c);
+  assert(degree != 0);  // for every w in [1, 2)
+  plan->kind = PowerKind::kWide;
+  set_coefficients(c, degree, plan);
+}
+
+// The table for pieces of which an octave has `an_octave`, and the polynomial with the variable
+// stretched until its last coefficient is 1 or -1.
+void set_table(double q, PowerUse use, int table_size, int an_octave, const double* c,
+               PowerPlan* plan) {
+  const int degree = plan->degree;
+  const double sign = c[degree] < 0 ? -1 : 1;
+  plan->centre = static_cast<float>(pow(fabs(c[degree]), 1.0 / degree));
+  const double stretch = plan->centre;
+  for (int j = 0; j < degree; ++j) {
+    plan->coefficients[j] = static_cast<float>(sign * c[j] / pow(stretch, j));
+  }
+  plan->coefficients[degree] = 1;
+  plan->piece_shift = 23 - ilogb(an_octave);
+  plan->smallest = static_cast<float>(2 * exp2(-kSmallestPowerBits / q));
+  for (int j = 0; j < table_size + an_octave; ++j) {
+    const int octave = j / an_octave - table_size / an_octave;
+    const double middle = ldexp(1 + (j % an_octave + 0.5) / an_octave, octave);
+    plan->inverse[j] = static_cast<float>(stretch / middle);
+    const double power = pow(stretch / plan->inverse[j] / PowerPlan::kUnit, q);
+    plan->power[j] = static_cast<float>(plan->squarings == 0 ? sign * power : power);
+  }
+  // What is below the threshold is brought to the lowest piece of a number in [0, kUnit].
+  if (use == PowerUse::kSlope) plan->power[an_octave] = 0;
+}
+
+// As many octaves as needed, in as many pieces as there can be, with as few multiplications as do.
+bool set_pieces(double q, double kept_bits, PowerUse use, int table_size, PowerPlan* plan) {
+  const double spare = use == PowerUse::kSum ? kSpareOctaves : 0;
+  int an_octave = table_size;
+  // The lowest piece lies below the threshold.
+  while (an_octave > 0 &&
+         table_size / an_octave - log2(1 + 1.0 / an_octave) < kept_bits / q + spare) {
+    an_octave /= 2;
+  }
+  if (an_octave == 0 || table_size > PowerPlan::kMaxPieces) return false;
+  const double radius = 1 / (2.0 * an_octave + 1);
+  double best[kMaxDegree + 1];
+  plan->degree = 0;
+  for (int squarings = 0; squarings < 8; ++squarings) {
+    const double w = ldexp(q, -squarings);
+    double c[kMaxDegree + 1];
+    const int degree =
+        find_polynomial({-radius, radius, w, w * kPiecesTolerance}, kPiecesDegrees, c);
+    if (degree == 0 ||
+        (plan->degree != 0 && degree + squarings >= plan->degree + plan->squarings)) {
+      continue;
+    }
+    plan->degree = degree;
+    plan->squarings = squarings;
+    memcpy(best, c, sizeof best);
+  }
+  if (plan->degree == 0) return false;
+  plan->kind = PowerKind::kPieces;
+  set_table(q, use, table_size, an_octave, best, plan);
+  return true;
 }
 
 PowerPlan make_plan(double q, double kept_bits, PowerUse use, int table_size) {
   PowerPlan plan = {};
-  int exponent;
-  const double w = 2 * frexp(q, &exponent);  // in [1, 2)
-  plan.squarings = exponent - 1;
   plan.q = static_cast<float>(q);
-  const double threshold = exp2(-kept_bits / q);
-  plan.threshold = static_cast<float>(threshold);
-  PowerPlan narrow = plan;
-  const bool is_narrow =
-      set_polynomial({threshold - 1, 0, w, q, kept_bits, use, true}, kNarrowDegrees, &narrow);
-  if (is_narrow && narrow.degree <= kCheapDegree) return narrow;
-  if (table_size > 0 && threshold >= exp2(1 - table_size)) {
-    plan.kind = PowerKind::kTable;
-    set_mantissa_polynomial(0, 1, w, q, &plan);
-    for (int j = 0; j < table_size; ++j) {
-      plan.table[(127 - j) & (table_size - 1)] = static_cast<float>(exp2(-q * j));
-    }
-    return plan;
+  plan.threshold = static_cast<float>(exp2(-kept_bits / q));
+  PowerPlan narrow = plan, pieces = plan;
+  const bool is_narrow = set_narrow(q, kept_bits, use, &narrow);
+  const bool is_in_pieces = set_pieces(q, kept_bits, use, table_size, &pieces);
+  if (is_in_pieces &&
+      (!is_narrow || pieces.degree + pieces.squarings < narrow.degree + narrow.squarings)) {
+    return pieces;
   }
   if (is_narrow) return narrow;
-  plan.kind = PowerKind::kWide;
-  set_mantissa_polynomial(M_SQRT1_2 - 1, M_SQRT2 - 1, w, q, &plan);
+  set_wide(q, &plan);
   return plan;
 }
 

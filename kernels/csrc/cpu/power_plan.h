@@ -4,30 +4,14 @@
 
 namespace supnorm {
 
-// u^q = (h(u))^(2^squarings), where h(u) = u^(q / 2^squarings) has an exponent in [1, 2) and is
-// nearly straight, so that a short polynomial gives it:
-//   kNarrow  u in [threshold, 1]: h is a polynomial in u - 1 there;
-//   kTable   the polynomial, in m - 1, serves the mantissa m in [1, 2), a table 2^(q * exponent);
-//   kWide    likewise with m in [sqrt(1/2), sqrt(2)), and 2^(q * exponent) computed.
-// Below the threshold, where u^q < 2^-kept_bits, the power is 0.
-enum class PowerKind { kNarrow, kTable, kWide };
-
-struct PowerPlan {
-  static constexpr int kMaxDegree = 12;
-  static constexpr int kMaxTable = 16;
-  static constexpr int kMantissaDegree = 7;  // of every polynomial of a mantissa
-
-  PowerKind kind;
-  int degree;
-  int squarings;
-  float threshold;
-  float q;
-  float coefficients[kMaxDegree + 1];  // of (u - 1)^0, (u - 1)^1, ...; the first is 1
-  float table[kMaxTable];              // of 2^(q * e), at the low bits of 127 + e
-};
-
-// Bits that a sum keeps: all terms left out are together below 2^-kSumBits of it.
-constexpr double kSumBits = 26;
+// With g = q / 2^squarings, u^q = (u^g)^(2^squarings), where a polynomial gives u^g:
+//   kNarrow  g in [1, 2), which is nearly straight: u in [threshold, 1] at once, a polynomial in
+//            u - 1; below the threshold the power is 0;
+//   kPieces  each octave in 1, 2, 4, ... pieces: a table that a vector register holds has what
+//            brings a piece's numbers near 1 and its share of the power, one polynomial serves all;
+//   kWide    g in [1, 2), u = m 2^e with m in [sqrt(1/2), sqrt(2)): a polynomial in m - 1, and
+//            2^(q e) computed.
+enum class PowerKind { kNarrow, kPieces, kWide };
 
 // What the power is for.
 enum class PowerUse {
@@ -36,7 +20,34 @@ enum class PowerUse {
   kSlope,  // each for itself: relative errors count, up to 1e-4 for the smallest
 };
 
-// table_size: exponents 0, -1, ... that a table can have; a power of two, or 0 for no table.
+struct PowerPlan {
+  static constexpr int kMaxDegree = 12;
+  static constexpr int kMaxPieces = 16;
+  static constexpr int kWideDegree = 7;
+  // What u = 1 is brought to before a table is asked, a little below the next octave: u is rounded.
+  static constexpr float kUnit = 0x1.ffff8p0f;
+
+  PowerKind kind;
+  int degree;
+  int squarings;
+  float threshold;  // u^q < 2^-kept_bits below
+  float q;
+  float coefficients[kMaxDegree + 1];  // ascending; narrow and wide: the first is 1; pieces: the
+                                       // last is 1
+
+  // kPieces: of the numbers of a piece, (bits >> piece_shift) is equal. Entries are of pieces that
+  // lie side by side and end below 2; the polynomial's variable is number * inverse - centre.
+  int piece_shift;
+  float smallest;  // the least number whose power leaves room for smaller ones in float32
+  float centre;
+  float inverse[2 * kMaxPieces];
+  float power[2 * kMaxPieces];  // times the polynomial: (number / kUnit)^q
+};
+
+// Bits that a sum keeps: all terms left out are together below 2^-kSumBits of it.
+constexpr double kSumBits = 26;
+
+// table_size: pieces that a table can have; a power of two, or 0 for no table.
 PowerPlan plan_power(double q, double kept_bits, PowerUse use, int table_size);
 
 }  // namespace supnorm

@@ -35,9 +35,14 @@ __attribute__((always_inline)) inline void largest_of_list(const LaneBlock& bloc
   }
 }
 
-// A number that no lane's maximum is below, from the exact differences of some seeds.
+// Ends between which the maxima of all lanes lie.
+struct Reach {
+  float at_least, at_most;
+};
+
+// From the exact differences of some seeds, and the largest bound.
 template <int kSeedVectors = 1>
-inline float maximum_at_least(const LaneBlock& block, const float* row, int64_t num_inputs) {
+inline Reach reach_of(const LaneBlock& block, const float* row, int64_t num_inputs) {
   int32_t seeds[kMaxSeeds<kSeedVectors>];
   const int num_seeds = list_seeds<kSeedVectors>(block.span, row, num_inputs, seeds);
   V smallest = all(__builtin_inff());
@@ -47,7 +52,17 @@ inline float maximum_at_least(const LaneBlock& block, const float* row, int64_t 
     largest_of_list(block, lane, row, seeds, num_seeds, max);
     for (int v = 0; v < kVectors; ++v) smallest = min(smallest, max[v]);
   }
-  return smallest_lane(smallest);
+  float at_most = 0;
+  for (int k = 0; k < num_seeds; ++k) {
+    const float bound = bound_one(block.span, row, seeds[k]);
+    at_most = bound > at_most ? bound : at_most;
+  }
+  return {smallest_lane(smallest), at_most};
+}
+
+template <int kSeedVectors>
+inline float maximum_at_least(const LaneBlock& block, const float* row, int64_t num_inputs) {
+  return reach_of<kSeedVectors>(block, row, num_inputs).at_least;
 }
 
 // Memory for a list of candidates.

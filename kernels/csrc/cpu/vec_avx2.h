@@ -34,13 +34,11 @@ inline I add_int(I a, I b) { return _mm256_add_epi32(a, b); }
 inline I sub_int(I a, I b) { return _mm256_sub_epi32(a, b); }
 inline I and_int(I a, I b) { return _mm256_and_si256(a, b); }
 inline I shift_left_23(I a) { return _mm256_slli_epi32(a, 23); }
+inline I shift_right(I a, int count) { return _mm256_srl_epi32(a, _mm_cvtsi32_si128(count)); }
+inline I lane_numbers() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
 constexpr int kTableSize = 8;
-inline V look_up_exponent(const float* table, V v) {
-  return _mm256_permutevar8x32_ps(load(table), _mm256_srli_epi32(bits(v), 23));
-}
-inline V mantissa(V v) {
-  return _mm256_or_ps(_mm256_and_ps(v, from_bits(all_int(0x7fffff))), all(1.0f));
-}
+// table[index modulo kTableSize]
+inline V look_up(V table, I index) { return _mm256_permutevar8x32_ps(table, index); }
 inline V to_float(I a) { return _mm256_cvtepi32_ps(a); }
 // The set bits of every mask of 8, ascending.
 struct SetBits {

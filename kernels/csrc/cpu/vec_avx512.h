@@ -39,22 +39,19 @@ inline I add_int(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I sub_int(I a, I b) { return _mm512_sub_epi32(a, b); }
 inline I and_int(I a, I b) { return _mm512_and_si512(a, b); }
 inline I shift_left_23(I a) { return _mm512_slli_epi32(a, 23); }
+inline I shift_right(I a, int count) { return _mm512_srl_epi32(a, _mm_cvtsi32_si128(count)); }
+inline I lane_numbers() {
+  return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
 constexpr int kTableSize = 16;
-// table[exponent of v, biased, modulo kTableSize]
-inline V look_up_exponent(const float* table, V v) {
-  return _mm512_permutexvar_ps(_mm512_srli_epi32(bits(v), 23), load(table));
-}
-inline V mantissa(V v) {  // of v > 0, in [1, 2)
-  return from_bits(
-      _mm512_ternarylogic_epi32(bits(v), all_int(0x7fffff), all_int(0x3f800000), 0xEA));
-}
+// table[index modulo kTableSize]
+inline V look_up(V table, I index) { return _mm512_permutexvar_ps(index, table); }
 inline V to_float(I a) { return _mm512_cvtepi32_ps(a); }
 // Appends first + k, for every lane k with a >= b, to the list, ascending; may write kWidth
 // entries.
 inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
   const __mmask16 mask = _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
-  const I lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const I index = add_int(lane, all_int(first));
+  const I index = add_int(lane_numbers(), all_int(first));
   _mm512_storeu_si512(end, _mm512_maskz_compress_epi32(mask, index));
   return end + __builtin_popcount(mask);
 }

@@ -41,22 +41,17 @@ inline I add_int(I a, I b) { return _mm256_add_epi32(a, b); }
 inline I sub_int(I a, I b) { return _mm256_sub_epi32(a, b); }
 inline I and_int(I a, I b) { return _mm256_and_si256(a, b); }
 inline I shift_left_23(I a) { return _mm256_slli_epi32(a, 23); }
-constexpr int kTableSize = 16;
-// table[exponent of v, biased, modulo kTableSize]
-inline V look_up_exponent(const float* table, V v) {
-  return _mm256_permutex2var_ps(load(table), _mm256_srli_epi32(bits(v), 23), load(table + 8));
-}
-inline V mantissa(V v) {  // of v > 0, in [1, 2)
-  return from_bits(
-      _mm256_ternarylogic_epi32(bits(v), all_int(0x7fffff), all_int(0x3f800000), 0xEA));
-}
+inline I shift_right(I a, int count) { return _mm256_srl_epi32(a, _mm_cvtsi32_si128(count)); }
+inline I lane_numbers() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
+constexpr int kTableSize = 8;
+// table[index modulo kTableSize]
+inline V look_up(V table, I index) { return _mm256_permutevar8x32_ps(table, index); }
 inline V to_float(I a) { return _mm256_cvtepi32_ps(a); }
 // Appends first + k, for every lane k with a >= b, to the list, ascending; may write kWidth
 // entries.
 inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
   const __mmask8 mask = _mm256_cmp_ps_mask(a, b, _CMP_GE_OQ);
-  const I lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const I index = add_int(lane, all_int(first));
+  const I index = add_int(lane_numbers(), all_int(first));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(end), _mm256_maskz_compress_epi32(mask, index));
   return end + __builtin_popcount(mask);
 }

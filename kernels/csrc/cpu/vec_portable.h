@@ -43,9 +43,14 @@ inline I add_int(I a, I b) { return (I)((U)a + (U)b); }
 inline I sub_int(I a, I b) { return (I)((U)a - (U)b); }
 inline I and_int(I a, I b) { return a & b; }
 inline I shift_left_23(I a) { return (I)((U)a << 23); }
-constexpr int kTableSize = 0;  // no instruction to look up a whole vector
-inline V look_up_exponent(const float*, V v) { return v; }
-inline V mantissa(V v) { return from_bits((bits(v) & 0x7fffff) | 0x3f800000); }
+inline I shift_right(I a, int count) { return a >> count; }
+inline I lane_numbers() { return I{0, 1, 2, 3}; }
+constexpr int kTableSize = 0;  // too slow to be used: no instruction looks up a whole vector
+inline V look_up(V table, I index) {
+  V result;
+  for (int i = 0; i < kWidth; ++i) result[i] = table[index[i] & (kWidth - 1)];
+  return result;
+}
 inline V to_float(I a) { return __builtin_convertvector(a, V); }
 inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
   for (int i = 0; i < kWidth; ++i) {
