@@ -40,6 +40,7 @@ COMMON_SOURCES = (
 )
 # Compiled once an instruction set; the best one is chosen at run time.
 KERNEL_SOURCES = (
+    "dense_backward",
     "isa",
     "integer_linf",
     "limits",
@@ -49,7 +50,6 @@ KERNEL_SOURCES = (
     "lp_distance_backward",
     "sparse_linf_distance",
     "sparse_stack",
-    "squares_backward",
 )
 # Those of them that gain from vectors of 256 bits where a processor splits 512.
 SPLIT_SOURCES = ("limits", "linf_distance")

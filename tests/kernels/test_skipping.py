@@ -93,3 +93,25 @@ def test_many_small_terms_count_until_all_of_them_are_nothing(every_kernel: str,
         plain = reference.lp_distance(x, weight, p, 1)
         allowed = 2 * error_of(plain, exact) + FLOOR
         assert error_of(kernels.lp_distance(x, weight, p), exact) <= allowed, f"{bits} bits"
+
+
+@pytest.mark.parametrize("num_inputs", [1, 40], ids=["dense", "lists"])
+@pytest.mark.parametrize("p", [2.0, 8.0, 8.1, 37.0, 300.0])
+def test_long_sums_of_gradients_are_not_rounded_term_by_term(
+    every_kernel: str, p: float, num_inputs: int
+) -> None:
+    """The worst case: equal terms, each of which is rounded the same way beside a large sum."""
+    many = 8192
+    x, weight = torch.zeros(1, num_inputs), torch.zeros(many, num_inputs)
+    x[0, 0] = 1.0
+    grad = torch.full((1, many), 1.0 / 3.0)
+    for one, other, flow in ((x, weight, grad), (weight, x, grad.T)):
+        a, b = one.clone().requires_grad_(), other.clone().requires_grad_()
+        distance = kernels.lp_distance(a, b, p)
+        gradients = torch.autograd.grad(distance, (a, b), flow)
+        values = one.double(), other.double()
+        exact_distance = reference.lp_distance(*values, p, 1)
+        exact = reference.lp_distance_backward(flow.double(), *values, exact_distance, p, 1)
+        plain = reference.lp_distance_backward(flow, one, other, distance.detach(), p, 1)
+        for ours, right, theirs in zip(gradients, exact, plain, strict=True):
+            assert error_of(ours, right) <= 2 * error_of(theirs, right) + p * FLOOR

@@ -135,8 +135,7 @@ std::tuple<Tensor, Tensor> lp_distance_backward(const Tensor& grad, const Tensor
                                                 int64_t groups, std::vector<bool> mask) {
   const Operands operands(x, w, groups);
   const Tensor grads = operands.dense_result(grad), distances = operands.dense_result(distance);
-  const Tensor grad_x = new_gradient(operands.x, mask[0]),
-               grad_w = new_gradient(operands.w, mask[1]);
+  const Tensor grad_x = new_room(operands.x, mask[0]), grad_w = new_room(operands.w, mask[1]);
   for_dtype(x, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     operands.for_each_group<T>(

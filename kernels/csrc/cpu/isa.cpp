@@ -8,9 +8,10 @@ void linf_distance(const ForwardArgs& a, int64_t begin, int64_t end);
 void linf_distance_bounds(const ForwardArgs& a, int64_t begin, int64_t end);
 void lp_distance(const ForwardArgs& a, int64_t begin, int64_t end);
 void lp_distance_factors(const BackwardArgs& a, int64_t begin, int64_t end);
+int64_t lp_distance_count(const BackwardArgs& a, int64_t block, int64_t outputs_apart);
 void lp_distance_backward(const BackwardArgs& a, int64_t begin, int64_t end);
-void squares_backward_factors(const BackwardArgs& a, int64_t begin, int64_t end);
-void squares_backward(const BackwardArgs& a, int64_t begin, int64_t end);
+void squares_factors(const BackwardArgs& a, int64_t begin, int64_t end);
+void dense_backward(const BackwardArgs& a, int64_t begin, int64_t end);
 const IntegerKernels& integer_kernels();
 const AllSparseKernels& sparse_kernels();
 const SparseStackKernels& sparse_stack_kernels();
@@ -68,7 +69,6 @@ void distances(const float* source, int64_t columns, int64_t stride, float scale
 
 constexpr Kernels kTable = {SUPNORM_ISA_NAME,
                             kLanes,
-                            kWidth,
                             kTableSize,
                             measure,
                             distances,
@@ -77,9 +77,10 @@ constexpr Kernels kTable = {SUPNORM_ISA_NAME,
                             linf_distance_bounds,
                             lp_distance,
                             lp_distance_factors,
+                            lp_distance_count,
                             lp_distance_backward,
-                            squares_backward_factors,
-                            squares_backward,
+                            squares_factors,
+                            dense_backward,
                             integer_kernels,
                             sparse_kernels,
                             sparse_stack_kernels,

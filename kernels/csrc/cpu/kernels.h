@@ -49,34 +49,37 @@ struct ForwardArgs {
 
 struct BackwardArgs {
   Problem problem;
-  bool skips;  // inputs that cannot matter
   float scale;
   double p;
   const float* grad;       // (B, O)
   const float* distance;   // (B, O)
-  float *grad_x, *grad_w;  // (B, I) and (O, I), zero before; either may be null
+  float *grad_x, *grad_w;  // (B, I) and (O, I); either may be null
 
-  // Any p. Factors are [block][output][grad, distance, 1 / distance][lane], blocks of kSlopeLanes
-  // samples; limits [block][output]: below it |x - w| has no slope in any lane.
+  // Factors are [block][output][kind][lane], blocks of kSlopeLanes samples. p = 2^p_squarings: one
+  // kind; else three: grad, distance, plan.unit / distance.
+  float* factors;
+  int p_squarings;  // else 0
+  PowerPlan plan;   // of p - 1
+
+  // Limits are [block][output]: below it |x - w| has no slope in any lane.
+  float* limits;
   const int32_t* order;   // of the samples along the lanes; null for that of the matrix
-  PowerPlan plan;         // of p - 1
-  const float* scaled_w;  // (O, I)
-  int64_t inputs_a_task;
-  float *factors, *limits;
-
-  // p = 2^p_squarings. Factors are [row tile][output][sample of the tile].
-  int p_squarings;
-  float *packed_x, *packed_w, *packed_grad_x, *packed_grad_w;
+  const float* scaled_w;  // (O, I), for lists
+  float* sums_w;          // (O, I), zero before: of some samples; grad_w itself where there are few
+  int64_t inputs_a_task;  // of lists
 };
 
-// Samples side by side in lp_distance_backward, whatever the vectors.
+// Samples side by side where factors of gradients are kept, whatever the vectors.
 constexpr int kSlopeLanes = 16;
+
+// Samples of which lp_distance_backward may add all to grad_w one block after the other.
+constexpr int64_t kFewSamples = 512;
+
+// Inputs that one task of dense_backward takes.
+constexpr int64_t kDenseInputs = 64;
 
 // The row of a matrix that is k-th in an order.
 inline int64_t row_at(const int32_t* order, int64_t k) { return order == nullptr ? k : order[k]; }
-
-// Samples that squares_backward takes together; packed_x and factors are padded to it.
-constexpr int kRowTile = 8;
 
 // Sizes of the numbers in a matrix: the smallest that is not 0 (infinity where there is none) and
 // the largest; NaN where one of them is NaN or infinite.
@@ -89,9 +92,8 @@ enum class Arithmetic { kMaximum, kEighthPower };
 
 struct Kernels {
   const char* name;
-  int lanes;          // rows side by side in a packed operand
-  int squares_lanes;  // inputs side by side in the packed operands of squares_backward
-  int table_size;     // exponents in a table of powers
+  int lanes;       // rows side by side in a packed operand
+  int table_size;  // pieces in a table of powers
   void (*measure)(const float* source, int64_t columns, int64_t stride, Sizes* sizes, int64_t begin,
                   int64_t end);  // a row; sizes has one entry a row
   // Distances, sums of absolute differences times the scale, of some rows from row `from`.
@@ -105,10 +107,12 @@ struct Kernels {
   void (*lp_distance)(const ForwardArgs&, int64_t begin, int64_t end);
   void (*lp_distance_factors)(const BackwardArgs&, int64_t begin,
                               int64_t end);  // kSlopeLanes samples
+  // How many inputs the lists of one block of samples have, for every outputs_apart-th output.
+  int64_t (*lp_distance_count)(const BackwardArgs&, int64_t block, int64_t outputs_apart);
   void (*lp_distance_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // inputs_a_task
-  void (*squares_backward_factors)(const BackwardArgs&, int64_t begin, int64_t end);  // kRowTile
-  void (*squares_backward)(const BackwardArgs&, int64_t begin, int64_t end);  // squares_lanes
-  const IntegerKernels& (*integers)();                                        // integer_linf.cpp
+  void (*squares_factors)(const BackwardArgs&, int64_t begin, int64_t end);  // kSlopeLanes samples
+  void (*dense_backward)(const BackwardArgs&, int64_t begin, int64_t end);   // kDenseInputs
+  const IntegerKernels& (*integers)();                                       // integer_linf.cpp
   const AllSparseKernels& (*sparse)();                   // sparse_linf_distance.cpp
   const SparseStackKernels& (*sparse_stack)();           // sparse_stack.cpp
   int64_t (*run_arithmetic)(Arithmetic, int64_t count);  // returns the number of elements

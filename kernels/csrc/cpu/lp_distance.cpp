@@ -104,13 +104,13 @@ inline void sum_of_list(const Listed& a, int64_t partial, V* total, const Add& a
 
 // Sums of (|lane - row| / max)^p.
 template <class Power>
-__attribute__((noinline)) void sum_of_shares(const Power& power, const Listed& a, int64_t partial,
-                                             const V* max, V* total) {
+__attribute__((noinline)) void sum_of_shares(const Power& power, float unit, const Listed& a,
+                                             int64_t partial, const V* max, V* total) {
   V largest[kVectors], inverse[kVectors];
   for (int v = 0; v < kVectors; ++v) {
     largest[v] = max[v];
     // Outputs below are done again in double precision; here they must only stay finite.
-    inverse[v] = all(1.0f) / SUPNORM_ISA::max(max[v], all(kSmallestDistance));
+    inverse[v] = all(unit) / SUPNORM_ISA::max(max[v], all(kSmallestDistance));
   }
   sum_of_list(a, partial, total, [&](const V* t, V* sum) {
     V share[kVectors];
@@ -156,7 +156,9 @@ void general_pass(const ForwardArgs& a, const Listed& listed, const Reach& reach
     for (int v = 0; v < kVectors; ++v) max[v] = all(0.0f);
     largest_of_list(listed.block, listed.lane, listed.row, listed.list, listed.count, max);
     for (int v = 0; v < kVectors; ++v) unit[v] = max[v];
-    with_power(a.plan, [&](const auto& power) { sum_of_shares(power, listed, partial, max, sum); });
+    with_power(a.plan, [&](const auto& power) {
+      sum_of_shares(power, a.plan.unit, listed, partial, max, sum);
+    });
   }
   for (int v = 0; v < kVectors; ++v) {
     store(distance + v * kWidth, unit[v] * root(sum[v], high, low));

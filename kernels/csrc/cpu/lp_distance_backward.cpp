@@ -1,11 +1,14 @@
-// Gradients of lp_distance, any p: with c = grad_o sign(t) (|t| / d_o)^(p-1), t = x_i - w_oi,
-// grad_x_i is the sum of c over outputs and grad_w_oi minus the sum over samples. One pass gives
-// both.
+// Gradients of lp_distance where few inputs matter: with c = grad_o sign(t) (|t| / d_o)^(p-1),
+// t = x_i - w_oi, grad_x_i is the sum of c over outputs and grad_w_oi minus the sum over samples.
+// One pass gives both.
 //
 // A task owns some inputs: no two tasks add to the same number, so nothing is atomic, the order of
 // every sum is fixed, and results do not depend on how many inputs a task has. Samples lie along
 // the lanes; per output only the inputs that have a slope in some lane are looked at
 // (candidates.h).
+//
+// No sum is one long chain, whose rounding grows with its length: grad_x is added up by kOutputs
+// outputs, grad_w by kBlocks blocks.
 #include "pack.h"
 #include "power.h"
 #include "sparse.h"
@@ -18,14 +21,15 @@ namespace {
 class Scratch {
  public:
   explicit Scratch(int64_t count)
-      : floats_(new float[count * (2 * kSlopeLanes + 2)]), list_(count), count_(count) {}
+      : floats_(new float[count * (3 * kSlopeLanes + 2)]), list_(count), count_(count) {}
   ~Scratch() { delete[] floats_; }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
   float* x() const { return floats_; }
   float* grad_x() const { return floats_ + count_ * kSlopeLanes; }
-  float* low() const { return floats_ + 2 * count_ * kSlopeLanes; }
+  float* sums() const { return floats_ + 2 * count_ * kSlopeLanes; }  // of grad_x
+  float* low() const { return floats_ + 3 * count_ * kSlopeLanes; }
   float* high() const { return low() + count_; }
   int32_t* list() const { return list_.data(); }
 
@@ -34,6 +38,8 @@ class Scratch {
   List list_;
   int64_t count_;
 };
+
+constexpr int64_t kOutputs = 128, kBlocks = 16;
 
 // A block of samples in vectors, and the inputs of which as many vectors are raised together.
 constexpr int kBlockVectors = kSlopeLanes / kWidth;
@@ -105,26 +111,52 @@ void unpack_block(const BackwardArgs& a, const float* grad_x, int64_t block, int
   }
 }
 
+// Adds `count` numbers to others, and clears them.
+void move_sums(float* sums, int64_t count, float* total) {
+  for (int64_t i = 0; i < count; ++i) {
+    total[i] += sums[i];
+    sums[i] = 0.0f;
+  }
+}
+
+// Outputs [begin, end) and one block of samples: adds to the sums of grad_x, and to grad_w.
+void add_outputs(const BackwardArgs& a, const Scratch& scratch, int64_t block, int64_t begin,
+                 int64_t end, int64_t first, int64_t count) {
+  const Problem& problem = a.problem;
+  const Span span = {scratch.low(), scratch.high()};
+  for (int64_t o = begin; o < end; ++o) {
+    const int64_t at = block * problem.num_outputs + o, row = o * problem.num_inputs + first;
+    const float* w = a.scaled_w + row;
+    const int64_t listed = list_candidates(span, w, count, a.limits[at], scratch.list());
+    if (listed == 0) continue;
+    const float* factors = a.factors + at * 3 * kSlopeLanes;
+    float* grad_w = a.grad_w == nullptr ? nullptr : a.sums_w + row;
+    with_power(a.plan, [&](const auto& power) {
+      add_listed(power, factors, scratch.x(), w, scratch.list(), listed, scratch.sums(), grad_w);
+    });
+  }
+}
+
 void add_block(const BackwardArgs& a, const Scratch& scratch, int64_t block, int64_t first,
                int64_t count) {
   const Problem& problem = a.problem;
+  const int64_t size = count * kSlopeLanes;
   pack_block<kSlopeLanes>(problem.x + first, problem.num_rows, count, problem.x_stride, a.order,
                           a.scale, block, scratch.x(), scratch.low(), scratch.high());
-  for (int64_t i = 0; i < count * kSlopeLanes; ++i) scratch.grad_x()[i] = 0.0f;
-  const Span span = {scratch.low(), scratch.high()};
-  for (int64_t o = 0; o < problem.num_outputs; ++o) {
-    const int64_t at = block * problem.num_outputs + o, row = o * problem.num_inputs + first;
-    const float* w = a.scaled_w + row;
-    const float limit = a.skips ? a.limits[at] : 0.0f;
-    const int64_t listed = list_candidates(span, w, count, limit, scratch.list());
-    if (listed == 0) continue;
-    const float* factors = a.factors + at * 3 * kSlopeLanes;
-    float* grad_w = a.grad_w == nullptr ? nullptr : a.grad_w + row;
-    with_power(a.plan, [&](const auto& power) {
-      add_listed(power, factors, scratch.x(), w, scratch.list(), listed, scratch.grad_x(), grad_w);
-    });
+  for (int64_t i = 0; i < size; ++i) scratch.grad_x()[i] = scratch.sums()[i] = 0.0f;
+  for (int64_t o = 0; o < problem.num_outputs; o += kOutputs) {
+    const int64_t end = o + kOutputs < problem.num_outputs ? o + kOutputs : problem.num_outputs;
+    add_outputs(a, scratch, block, o, end, first, count);
+    move_sums(scratch.sums(), size, scratch.grad_x());
   }
   if (a.grad_x != nullptr) unpack_block(a, scratch.grad_x(), block, first, count);
+}
+
+void move_columns(const BackwardArgs& a, int64_t first, int64_t count) {
+  for (int64_t o = 0; o < a.problem.num_outputs; ++o) {
+    const int64_t at = o * a.problem.num_inputs + first;
+    move_sums(a.sums_w + at, count, a.grad_w + at);
+  }
 }
 
 }  // namespace
@@ -146,12 +178,33 @@ void lp_distance_factors(const BackwardArgs& a, int64_t begin, int64_t end) {
         const bool counts = distance >= kSmallestDistance;
         out[0] = counts ? a.grad[at] : 0.0f;
         out[kSlopeLanes] = counts ? distance : 1.0f;
-        out[2 * kSlopeLanes] = counts ? 1.0f / distance : 0.0f;
+        out[2 * kSlopeLanes] = counts ? a.plan.unit / distance : 0.0f;
         const float limit = distance * a.plan.threshold;
         if (counts && limit < limits[o]) limits[o] = limit;
       }
     }
   }
+}
+
+int64_t lp_distance_count(const BackwardArgs& a, int64_t block, int64_t outputs_apart) {
+  const Problem& problem = a.problem;
+  const Scratch scratch(problem.num_inputs);
+  const int64_t begin = block * kSlopeLanes, left = problem.num_rows - begin;
+  float *low = scratch.low(), *high = scratch.high();
+  for (int64_t k = 0; k < (left < kSlopeLanes ? left : kSlopeLanes); ++k) {
+    const float* x = problem.x + row_at(a.order, begin + k) * problem.x_stride;
+    for (int64_t i = 0; i < problem.num_inputs; ++i) {
+      const float value = x[i] * a.scale;
+      low[i] = k == 0 || value < low[i] ? value : low[i];
+      high[i] = k == 0 || value > high[i] ? value : high[i];
+    }
+  }
+  int64_t count = 0;
+  for (int64_t o = 0; o < problem.num_outputs; o += outputs_apart) {
+    count += list_candidates({low, high}, a.scaled_w + o * problem.num_inputs, problem.num_inputs,
+                             a.limits[block * problem.num_outputs + o], scratch.list());
+  }
+  return count;
 }
 
 void lp_distance_backward(const BackwardArgs& a, int64_t begin, int64_t end) {
@@ -162,7 +215,12 @@ void lp_distance_backward(const BackwardArgs& a, int64_t begin, int64_t end) {
     const int64_t first = task * a.inputs_a_task;
     const int64_t left = a.problem.num_inputs - first;
     const int64_t count = left < a.inputs_a_task ? left : a.inputs_a_task;
-    for (int64_t block = 0; block < blocks; ++block) add_block(a, scratch, block, first, count);
+    for (int64_t block = 0; block < blocks; ++block) {
+      add_block(a, scratch, block, first, count);
+      if (a.sums_w == a.grad_w || (block + 1) % kBlocks != 0) continue;
+      move_columns(a, first, count);
+    }
+    if (a.sums_w != a.grad_w) move_columns(a, first, count);
   }
 }
 

@@ -70,7 +70,7 @@ inline void square(int times, V* value) {
 }
 
 // The powers: each has raise(size, largest, inverse, power), which sets
-// power[k] <- (size[k] / largest[k])^q for kCount vectors, inverse being 1 / largest.
+// power[k] <- (|size[k]| / largest[k])^q for kCount vectors, inverse being plan.unit / largest.
 template <int kDegree>
 class NarrowPower {
  public:
@@ -168,8 +168,7 @@ class PiecesPower {
   template <int kCount>
   void raise(const V* size, const V*, const V* inverse, V* power) const {
     V u[kCount], factor[kCount];
-    const V unit = all(PowerPlan::kUnit);
-    for (int k = 0; k < kCount; ++k) u[k] = size[k] * (inverse[k] * unit);
+    for (int k = 0; k < kCount; ++k) u[k] = size[k] * inverse[k];
     raise<kCount>(u, power, factor);
     for (int k = 0; k < kCount; ++k) power[k] = power[k] * factor[k];
   }

@@ -231,6 +231,7 @@ bool set_pieces(double q, double kept_bits, PowerUse use, int table_size, PowerP
   }
   if (plan->degree == 0) return false;
   plan->kind = PowerKind::kPieces;
+  plan->unit = PowerPlan::kUnit;
   set_table(q, use, table_size, an_octave, best, plan);
   return true;
 }
@@ -238,6 +239,7 @@ bool set_pieces(double q, double kept_bits, PowerUse use, int table_size, PowerP
 PowerPlan make_plan(double q, double kept_bits, PowerUse use, int table_size) {
   PowerPlan plan = {};
   plan.q = static_cast<float>(q);
+  plan.unit = 1;
   plan.threshold = static_cast<float>(exp2(-kept_bits / q));
   PowerPlan narrow = plan, pieces = plan;
   const bool is_narrow = set_narrow(q, kept_bits, use, &narrow);

@@ -24,7 +24,7 @@ struct PowerPlan {
   static constexpr int kMaxDegree = 12;
   static constexpr int kMaxPieces = 16;
   static constexpr int kWideDegree = 7;
-  // What u = 1 is brought to before a table is asked, a little below the next octave: u is rounded.
+  // What pieces take for u = 1, a little below the next octave: u is rounded.
   static constexpr float kUnit = 0x1.ffff8p0f;
 
   PowerKind kind;
@@ -32,6 +32,7 @@ struct PowerPlan {
   int squarings;
   float threshold;  // u^q < 2^-kept_bits below
   float q;
+  float unit;                          // what u = 1 is to be brought to
   float coefficients[kMaxDegree + 1];  // ascending; narrow and wide: the first is 1; pieces: the
                                        // last is 1
 

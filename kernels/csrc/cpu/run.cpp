@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <vector>
 
 #include "similar_rows.h"
@@ -178,9 +179,19 @@ void run_plain_lp(const PlainProblem<T>& a, double p, T* out) {
            [&](int64_t begin, int64_t end) { plain_lp_distance(a, p, out, begin, end); });
 }
 
+// Gradients that kernels add to begin with zeros.
+template <class P, class T>
+void clear_gradients(const P& a, T* grad_x, T* grad_w) {
+  if (grad_w != nullptr) std::fill_n(grad_w, a.num_outputs * a.num_inputs, T{0});
+  for (int64_t row = 0; grad_x != nullptr && row < a.num_rows; ++row) {
+    std::fill_n(grad_x + row * a.x_stride, a.num_inputs, T{0});
+  }
+}
+
 template <class T>
 void run_plain_lp_backward(const PlainProblem<T>& a, double p, const T* grad, const T* distance,
                            T* grad_x, T* grad_w) {
+  clear_gradients(a, grad_x, grad_w);
   parallel(a.num_inputs, work_of(a), [&](int64_t begin, int64_t end) {
     plain_lp_distance_backward(a, p, grad, distance, grad_x, grad_w, begin, end);
   });
@@ -205,50 +216,58 @@ bool plan_squares(BackwardArgs& args, float largest, const Sizes& distances) {
          distances.largest * args.scale <= std::ldexp(1.0f, top);
 }
 
-void run_squares_backward(BackwardArgs& args) {
-  const Kernels& k = kernels();
+// Which share of all inputs lists would have, from some outputs of every block of samples.
+double share_of_listed(const BackwardArgs& args) {
+  constexpr int64_t kOutputsABlock = 16;
   const Problem& a = args.problem;
-  const int64_t row_tiles = blocks(a.num_rows, kRowTile);
-  const int64_t tasks = blocks(a.num_inputs, k.squares_lanes);
-  const int64_t x_size = tasks * k.squares_lanes * row_tiles * kRowTile;
-  const int64_t w_size = tasks * k.squares_lanes * a.num_outputs;
-  const int64_t factors_size = row_tiles * kRowTile * a.num_outputs;
-  Workspace& space = workspace();
-  space.reset(2 * padded(x_size) + 2 * padded(w_size) + padded(factors_size));
-  args.packed_x = space.take(x_size);
-  args.packed_grad_x = space.take(x_size);
-  args.packed_w = space.take(w_size);
-  args.packed_grad_w = space.take(w_size);
-  args.factors = space.take(factors_size);
-  parallel(row_tiles, static_cast<double>(factors_size) * 8,
-           [&](int64_t begin, int64_t end) { k.squares_backward_factors(args, begin, end); });
-  parallel(tasks, work_of(a),
-           [&](int64_t begin, int64_t end) { k.squares_backward(args, begin, end); });
+  const int64_t apart = blocks(a.num_outputs, kOutputsABlock);
+  std::vector<int64_t> counts(static_cast<size_t>(blocks(a.num_rows, kSlopeLanes)));
+  const auto num_blocks = static_cast<int64_t>(counts.size());
+  parallel(num_blocks, work_of(a) / static_cast<double>(apart), [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      counts[static_cast<size_t>(block)] = kernels().lp_distance_count(args, block, apart);
+    }
+  });
+  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  return static_cast<double>(total) / static_cast<double>(num_blocks * a.num_inputs) /
+         static_cast<double>(blocks(a.num_outputs, apart));
 }
 
-void run_general_backward(BackwardArgs& args) {
-  constexpr double kKeptBits = 60;       // slopes below 2^-60 of grad are dropped
+// By lists where that is faster, which it is not where they have most inputs.
+void run_backward(BackwardArgs& args) {
+  constexpr double kWorthLists = 0.7;
   constexpr int64_t kInputsATask = 128;  // their block of samples and its gradient fit the L2 cache
   const Kernels& k = kernels();
   const Problem& a = args.problem;
-  args.plan = plan_power(args.p - 1, kKeptBits, PowerUse::kSlope, k.table_size);
+  const bool is_by_squares = args.p_squarings != 0;
+  const bool may_list = skips() && !is_by_squares;
   std::vector<int32_t> order;
-  if (args.skips) order = similar_rows({a.x, a.num_rows, a.num_inputs, a.x_stride}, args.scale);
-  args.order = args.skips ? order.data() : nullptr;
+  if (may_list) order = similar_rows({a.x, a.num_rows, a.num_inputs, a.x_stride}, args.scale);
+  args.order = may_list ? order.data() : nullptr;
   const int64_t num_blocks = blocks(a.num_rows, kSlopeLanes);
   const int64_t limits_size = num_blocks * a.num_outputs;
-  const int64_t factors_size = limits_size * 3 * kSlopeLanes;
-  const bool copies_w = args.scale != 1.0f;
+  const int64_t factors_size = limits_size * kSlopeLanes * (is_by_squares ? 1 : 3);
+  const int64_t w_size = a.num_outputs * a.num_inputs;
+  const bool copies_w = may_list && args.scale != 1.0f;
+  const bool has_sums = may_list && args.grad_w != nullptr && a.num_rows > kFewSamples;
   Workspace& space = workspace();
-  space.reset(padded(limits_size) + padded(factors_size) +
-              (copies_w ? padded(a.num_outputs * a.num_inputs) : 0));
+  space.reset(padded(limits_size) + padded(factors_size) + (copies_w ? padded(w_size) : 0) +
+              (has_sums ? padded(w_size) : 0));
   args.limits = space.take(limits_size);
   args.factors = space.take(factors_size);
   args.scaled_w =
       copies_w ? scaled_copy(a.w, a.num_outputs, a.num_inputs, a.num_inputs, args.scale) : a.w;
+  const auto factors = is_by_squares ? k.squares_factors : k.lp_distance_factors;
+  parallel(num_blocks, static_cast<double>(factors_size) * 4,
+           [&](int64_t begin, int64_t end) { factors(args, begin, end); });
+  if (!may_list || share_of_listed(args) > kWorthLists) {
+    return parallel(blocks(a.num_inputs, kDenseInputs), work_of(a),
+                    [&](int64_t begin, int64_t end) { k.dense_backward(args, begin, end); });
+  }
+  clear_gradients(a, static_cast<float*>(nullptr), args.grad_w);
+  args.sums_w = has_sums ? space.take(w_size) : args.grad_w;
+  if (has_sums) std::fill_n(args.sums_w, w_size, 0.0f);
   args.inputs_a_task = std::min(kInputsATask, a.num_inputs);
-  parallel(num_blocks, static_cast<double>(factors_size) * 2,
-           [&](int64_t begin, int64_t end) { k.lp_distance_factors(args, begin, end); });
   parallel(blocks(a.num_inputs, args.inputs_a_task), work_of(a),
            [&](int64_t begin, int64_t end) { k.lp_distance_backward(args, begin, end); });
 }
@@ -295,22 +314,27 @@ void run_lp_distance(const PlainProblem<double>& a, double p, double* out) {
 
 void run_lp_distance_backward(const Problem& a, double p, const float* grad, const float* distance,
                               float* grad_x, float* grad_w) {
-  const float largest = largest_difference_bound(a.x, a);
-  if (is_empty(a) || !std::isfinite(largest)) {
+  constexpr double kKeptBits = 60;  // slopes below 2^-60 of grad are dropped
+  const Sizes distances = sizes_of(distance, a.num_rows, a.num_outputs, a.out_stride);
+  // No difference is larger than a distance. Where they have to be scaled, operands must stay in
+  // range, too.
+  const bool is_moderate = distances.largest >= 0x1p-4f && distances.largest <= 0x1p4f;
+  const float largest = is_moderate ? distances.largest : largest_difference_bound(a.x, a);
+  if (is_empty(a) || !std::isfinite(largest) || !std::isfinite(distances.largest)) {
     return run_plain_lp_backward(plain(a), p, grad, distance, grad_x, grad_w);
   }
-  const Sizes distances = sizes_of(distance, a.num_rows, a.num_outputs, a.out_stride);
   BackwardArgs args = {};
   args.problem = a;
-  args.skips = skips();
   args.p = p;
   args.grad = grad;
   args.distance = distance;
   args.grad_x = grad_x;
   args.grad_w = grad_w;
-  if (plan_squares(args, largest, distances)) return run_squares_backward(args);
+  if (plan_squares(args, largest, distances)) return run_backward(args);
+  args.p_squarings = 0;
   args.scale = choose_scale(largest, -30, 100);
-  run_general_backward(args);
+  args.plan = plan_power(p - 1, kKeptBits, PowerUse::kSlope, kernels().table_size);
+  run_backward(args);
   const float limit = kSmallestDistance / args.scale;
   if (distances.smallest < limit) {
     plain_lp_distance_backward_below(plain(a), p, limit, grad, distance, grad_x, grad_w);
