@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 
 import torch
 from torch import Tensor
 
-from kernels.cuda.kernel import Arguments, Device, Kernel, Launch, fields
+from kernels.cuda.kernel import LONG, POINTER, Arguments, Device, Kernel, Launch, fields
 
 _THREADS = 256
 _SHARED_BYTES = 4 * 4 * 8
 
 
 class _AdamArgs(Arguments):
-    _fields_ = fields(
-        w=ctypes.c_void_p,
-        mean=ctypes.c_void_p,
-        square=ctypes.c_void_p,
-        grad=ctypes.c_void_p,
-        control=ctypes.c_void_p,
-        row_length=ctypes.c_longlong,
-    )
+    _fields_ = fields((POINTER, "w mean square grad control"), (LONG, "row_length"))
 
 
 def control_of(

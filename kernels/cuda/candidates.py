@@ -7,13 +7,22 @@ a number on the device, the gate, tells one of them to do nothing. So nothing wa
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kernels.cuda.kernel import Arguments, Device, Kernel, Launch, blocks_of, fields
+from kernels.cuda.kernel import (
+    FLOAT,
+    LONG,
+    POINTER,
+    Arguments,
+    Device,
+    Kernel,
+    Launch,
+    blocks_of,
+    fields,
+)
 
 BLOCK_ROWS = 128
 """Samples that share candidates."""
@@ -29,32 +38,15 @@ _FEWEST_ROWS, _FEWEST_OUTPUTS, _FEWEST_INPUTS = 64, 64, 256
 _STEP = 16
 _WARPS = 4
 
-_POINTER, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_float
-
 
 class CandidateArgs(Arguments):
     """`CandidateArgs` in csrc/cuda/candidates.h."""
 
     _fields_ = fields(
-        x=_POINTER,
-        w=_POINTER,
-        turned=_POINTER,
-        low=_POINTER,
-        high=_POINTER,
-        bits=_POINTER,
-        count=_POINTER,
-        gate=_POINTER,
-        distance=_POINTER,
-        rows=_LONG,
-        outputs=_LONG,
-        inputs=_LONG,
-        x_stride=_LONG,
-        out_stride=_LONG,
-        padded_rows=_LONG,
-        words=_LONG,
-        output_step=_LONG,
-        plan=_POINTER,
-        most=_FLOAT,
+        (POINTER, "x w turned low high bits count gate distance"),
+        (LONG, "rows outputs inputs x_stride out_stride padded_rows words output_step"),
+        (POINTER, "plan"),
+        (FLOAT, "most"),
     )
 
 
@@ -123,6 +115,11 @@ def find_candidates(
     arguments.output_step = 1
     device.launch(mark, candidates.launch(), arguments)
     return candidates
+
+
+def gate_of(candidates: Candidates | None) -> Tensor | None:
+    """Return what tells dense kernels to do nothing; None where they alone compute."""
+    return None if candidates is None else candidates.gate
 
 
 def _new(

@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kernels.cuda.kernel import Kernel
-from kernels.cuda.operators import (
-    BOXES_OF_GRADIENT,
-    LARGE,
-    LARGE_BOXES,
-    LARGEST_EVEN,
-    MIDDLE,
-    SMALL,
-    SMALL_BOXES,
-    even_kernel,
-)
+from kernels.cuda.operators import LARGEST_EVEN, even_kernel
 from kernels.cuda.power_plan import DEGREES, LOGARITHM
+from kernels.cuda.problem import BOXES_OF_GRADIENT, LARGE, LARGE_BOXES, MIDDLE, SMALL, SMALL_BOXES
 
 EVEN = tuple(range(2, LARGEST_EVEN + 1, 2))
 VECTORS = (4, 1)
@@ -39,8 +31,8 @@ def _shared() -> Iterable[Kernel]:
     yield Kernel("lp_distance", "lp_distance_finish")
     yield Kernel("lp_distance", "lp_distance_scale")
     for name in ("largest", "factors", "rare"):
-        yield Kernel("lp_distance_backward", f"lp_distance_backward_{name}")
-    yield Kernel("lp_distance_backward", "sum_parts")
+        yield Kernel("lp_backward_ends", f"lp_distance_backward_{name}")
+    yield Kernel("lp_backward_ends", "sum_parts")
     for name in ("turn_samples", "decide_on_candidates"):
         yield Kernel("candidates", name)
     for flag in ("false", "true"):

@@ -5,9 +5,6 @@ Legend as in `kernels.cuda.operators`. A gradient that is not wanted comes back 
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -16,138 +13,67 @@ from kernels.cuda.candidates import (
     SMALLEST_P,
     CandidateArgs,
     find_candidates,
+    gate_of,
     is_worth_a_look,
 )
-from kernels.cuda.kernel import Arguments, Device, Kernel, Launch, blocks_of, fields
-from kernels.cuda.operators import (
-    BOXES_OF_GRADIENT,
-    THREADS,
-    BoundsArgs,
-    Problem,
-    cut_of,
-    gate_of,
-    is_even_power,
-    launch_a_pair,
-    launch_of,
-    on_device,
-    problem_of,
-    vector_of,
+from kernels.cuda.kernel import (
+    FLOAT,
+    INT,
+    LONG,
+    POINTER,
+    Arguments,
+    Device,
+    Kernel,
+    Launch,
+    blocks_of,
+    fields,
 )
-from kernels.cuda.power_plan import LOGARITHM, plan_slope
-from kernels.cuda.tiling import DEPTH, split_sizes
+from kernels.cuda.operators import is_even_power
+from kernels.cuda.power_plan import LOGARITHM, on_device, plan_slope
+from kernels.cuda.problem import THREADS, launch_a_pair, vector_of, zeros_if
+from kernels.cuda.tiling import split_sizes
 
 # Of csrc/cuda/lp_distance_backward.cu: inputs of a block, outputs of a stage.
 BLOCK_INPUTS, STAGE_OUTPUTS = 32, 16
 # Of csrc/cuda/candidate_backward.cu: inputs of a block, and their samples with sums of four warps.
 STRIP_INPUTS = 16
 STRIP_SHARED_BYTES = 4 * 5 * STRIP_INPUTS * BLOCK_ROWS
-# Of csrc/cuda/scatter.cu: cells of a warp.
-WINDOW = 2048
-LOWER, UPPER, BOTH = 1, 2, 3
-
-_SOURCE = "lp_distance_backward"
-_POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_int, ctypes.c_float
+_SOURCE, _ENDS = "lp_distance_backward", "lp_backward_ends"
 
 
 class _BackwardArgs(Arguments):
     _fields_ = fields(
-        x=_POINTER,
-        w=_POINTER,
-        factors=_POINTER,
-        plan=_POINTER,
-        largest=_POINTER,
-        grad_x=_POINTER,
-        grad_w=_POINTER,
-        rows=_LONG,
-        outputs=_LONG,
-        inputs=_LONG,
-        x_stride=_LONG,
-        padded_rows=_LONG,
-        padded_outputs=_LONG,
-        stages_a_split=_LONG,
-        gate=_POINTER,
+        (POINTER, "x w factors plan largest grad_x grad_w"),
+        (LONG, "rows outputs inputs x_stride padded_rows padded_outputs stages_a_split"),
+        (POINTER, "gate"),
     )
 
 
 class _FactorArgs(Arguments):
     _fields_ = fields(
-        grad=_POINTER,
-        distance=_POINTER,
-        x=_POINTER,
-        largest=_POINTER,
-        factors=_POINTER,
-        num_rare=_POINTER,
-        rows=_LONG,
-        outputs=_LONG,
-        x_stride=_LONG,
-        out_stride=_LONG,
-        padded_rows=_LONG,
-        padded_outputs=_LONG,
-        p=_FLOAT,
+        (POINTER, "grad distance x plan largest factors num_rare"),
+        (LONG, "rows outputs x_stride out_stride padded_rows padded_outputs"),
+        (FLOAT, "p"),
     )
 
 
 class _SumArgs(Arguments):
-    _fields_ = fields(parts=_POINTER, sum=_POINTER, gate=_POINTER, entries=_LONG, num_parts=_INT)
+    _fields_ = fields((POINTER, "parts sum gate"), (LONG, "entries"), (INT, "num_parts"))
 
 
 class _RareArgs(Arguments):
     _fields_ = fields(
-        x=_POINTER,
-        w=_POINTER,
-        grad=_POINTER,
-        distance=_POINTER,
-        largest=_POINTER,
-        num_rare=_POINTER,
-        grad_x=_POINTER,
-        grad_w=_POINTER,
-        plan=_POINTER,
-        rows=_LONG,
-        outputs=_LONG,
-        inputs=_LONG,
-        x_stride=_LONG,
-        out_stride=_LONG,
-        p=_FLOAT,
+        (POINTER, "x w grad distance largest num_rare grad_x grad_w plan"),
+        (LONG, "rows outputs inputs x_stride out_stride"),
+        (FLOAT, "p"),
     )
 
 
 class _CandidateBackwardArgs(Arguments):
     _fields_ = fields(
-        candidates=CandidateArgs,
-        factors=_POINTER,
-        plan=_POINTER,
-        grad_x=_POINTER,
-        grad_w=_POINTER,
-        padded_outputs=_LONG,
-    )
-
-
-class _DecideArgs(Arguments):
-    _fields_ = fields(
-        problem=Problem,
-        smallest_key=_POINTER,
-        largest_key=_POINTER,
-        smallest=_POINTER,
-        largest=_POINTER,
-        depth=_INT,
-    )
-
-
-class _ScatterArgs(Arguments):
-    _fields_ = fields(
-        grad=_POINTER,
-        x=_POINTER,
-        w=_POINTER,
-        index=_POINTER,
-        grad_largest=_POINTER,
-        index_largest=_POINTER,
-        result=_POINTER,
-        rows=_LONG,
-        outputs=_LONG,
-        inputs=_LONG,
-        x_stride=_LONG,
-        out_stride=_LONG,
-        ends=_INT,
+        (CandidateArgs, "candidates"),
+        (POINTER, "factors plan grad_x grad_w"),
+        (LONG, "padded_outputs"),
     )
 
 
@@ -164,11 +90,11 @@ def lp_distance_backward(
     """Return the gradients of x, (B, G*I), and of the weights, (O, I)."""
     grad, x, weight, distance = (t.contiguous() for t in (grad, x, weight, distance))
     if distance.numel() == 0 or not any(output_mask):
-        return _zeros(x, output_mask[0]), _zeros(weight, output_mask[1])
-    factors, largest, num_rare = _factors(device, grad, x, distance, p, groups)
+        return zeros_if(output_mask[0], x), zeros_if(output_mask[1], weight)
     plan = None if is_even_power(p) else plan_slope(p - 1)
     values = None if plan is None else on_device(plan, x)
-    grad_x, grad_w = _zeros(x, output_mask[0]), _zeros(weight, output_mask[1])
+    factors, largest, num_rare = _factors(device, grad, x, distance, p, groups, values)
+    grad_x, grad_w = zeros_if(output_mask[0], x), zeros_if(output_mask[1], weight)
     candidates = None
     if plan is not None and p >= SMALLEST_P and is_worth_a_look(x, weight, groups):
         candidates = find_candidates(device, x, weight, groups, values, distance)
@@ -198,7 +124,7 @@ def lp_distance_backward(
         if gradient.numel() == 0:
             continue
         device.launch(
-            Kernel(_SOURCE, "lp_distance_backward_rare"),
+            Kernel(_ENDS, "lp_distance_backward_rare"),
             Launch((gradient.shape[0], 1, 1), THREADS),
             _RareArgs(
                 x=x,
@@ -221,20 +147,27 @@ def lp_distance_backward(
 
 
 def _factors(
-    device: Device, grad: Tensor, x: Tensor, distance: Tensor, p: float, groups: int
+    device: Device,
+    grad: Tensor,
+    x: Tensor,
+    distance: Tensor,
+    p: float,
+    groups: int,
+    plan: Tensor | None,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Factors of each pair's slopes; the largest distance and |x|; the number of rare pairs."""
     rows, outputs = distance.shape[0], distance.shape[1] // groups
     padded_rows = blocks_of(rows, BLOCK_ROWS) * BLOCK_ROWS
     padded_outputs = blocks_of(outputs, STAGE_OUTPUTS) * STAGE_OUTPUTS
     num_rare = torch.zeros(1, dtype=torch.int32, device=grad.device)
-    largest = num_rare.new_zeros(2) if is_even_power(p) else None
+    largest = num_rare.new_zeros(2) if plan is None else None
     shape = (1 if is_even_power(p) else 2, groups, padded_outputs, padded_rows)
     factors = grad.new_empty(shape)
     arguments = _FactorArgs(
         grad=grad,
         distance=distance,
         x=x,
+        plan=plan,
         largest=largest,
         factors=factors,
         num_rare=num_rare,
@@ -249,10 +182,10 @@ def _factors(
     if largest is not None:
         blocks = min(blocks_of(distance.numel(), THREADS), 8 * device.num_processors)
         device.launch(
-            Kernel(_SOURCE, "lp_distance_backward_largest"), Launch((blocks, 1, 1)), arguments
+            Kernel(_ENDS, "lp_distance_backward_largest"), Launch((blocks, 1, 1)), arguments
         )
     device.launch(
-        Kernel(_SOURCE, "lp_distance_backward_factors"),
+        Kernel(_ENDS, "lp_distance_backward_factors"),
         Launch((padded_rows // 32 * (padded_outputs // 16), 1, groups), THREADS, 4 * 2 * 16 * 33),
         arguments,
     )
@@ -336,122 +269,9 @@ def _sum_parts(device: Device, parts: Tensor, total: Tensor, gate: Tensor | None
     if parts is total or total.numel() == 0:
         return
     device.launch(
-        Kernel(_SOURCE, "sum_parts"),
+        Kernel(_ENDS, "sum_parts"),
         launch_a_pair(total),
         _SumArgs(
             parts=parts, sum=total, gate=gate, entries=total.numel(), num_parts=parts.shape[0]
         ),
     )
-
-
-def linf_distance_backward(
-    device: Device,
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    argmax: Tensor,
-    groups: int,
-    output_mask: list[bool],
-) -> tuple[Tensor, Tensor]:
-    """Return the gradients of x, (B, G*I), and of the weights, (O, I)."""
-    grad, x, weight, argmax = (t.contiguous() for t in (grad, x, weight, argmax))
-    values = {"grad": grad, "x": x, "w": weight, "index": argmax}
-    return (
-        _scatter(device, "false, false", x, weight, groups, output_mask[0], values),
-        _scatter(device, "false, true", x, weight, groups, output_mask[1], values),
-    )
-
-
-def linf_distance_bounds_backward(
-    device: Device,
-    grad_smallest: Tensor,
-    grad_largest: Tensor,
-    lower: Tensor,
-    upper: Tensor,
-    weight: Tensor,
-    groups: int,
-    output_mask: list[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of both ends, (B, G*I), and of the weights, (O, I)."""
-    grad_smallest, grad_largest = grad_smallest.contiguous(), grad_largest.contiguous()
-    lower, upper, weight = lower.contiguous(), upper.contiguous(), weight.contiguous()
-    values = {"grad": grad_smallest, "grad_largest": grad_largest}
-    if grad_smallest.numel() > 0:
-        index, index_largest = _decisions(device, lower, upper, weight, groups)
-        values |= {"index": index, "index_largest": index_largest}
-    low, high, both = (values | {"ends": ends} for ends in (LOWER, UPPER, BOTH))
-    return (
-        _scatter(device, "true, false", lower, weight, groups, output_mask[0], low),
-        _scatter(device, "true, false", upper, weight, groups, output_mask[1], high),
-        _scatter(device, "true, true", lower, weight, groups, output_mask[2], both),
-    )
-
-
-def _decisions(
-    device: Device, lower: Tensor, upper: Tensor, weight: Tensor, groups: int
-) -> tuple[Tensor, Tensor]:
-    """Which end of which input each bound comes from."""
-    shape = (lower.shape[0], weight.shape[0])
-    keys = torch.zeros((2, *shape), dtype=torch.int64, device=lower.device)
-    decisions = torch.empty((2, *shape), dtype=torch.int32, device=lower.device)
-    plan = cut_of(device, (BOXES_OF_GRADIENT,), lower, weight, groups)
-    problem = problem_of(lower, weight, groups, plan, upper)
-    tile = plan.tile.expression(vector_of(lower, upper, weight))
-    source = "linf_distance_bounds"
-    device.launch(
-        Kernel(source, f"linf_distance_bounds_stage<{tile}>"),
-        launch_of(plan),
-        BoundsArgs(
-            problem=problem,
-            smallest_key=keys[0],
-            largest_key=keys[1],
-            num_splits=plan.splits,
-        ),
-    )
-    device.launch(
-        Kernel(source, "linf_distance_bounds_decide"),
-        launch_a_pair(decisions[0]),
-        _DecideArgs(
-            problem=problem,
-            smallest_key=keys[0],
-            largest_key=keys[1],
-            smallest=decisions[0],
-            largest=decisions[1],
-            depth=DEPTH,
-        ),
-    )
-    return decisions[0], decisions[1]
-
-
-def _scatter(
-    device: Device,
-    kind: str,
-    x: Tensor,
-    weight: Tensor,
-    groups: int,
-    is_wanted: bool,
-    values: Mapping[str, Tensor | int],
-) -> Tensor:
-    """One gradient at p = infinity; ``kind``: whether of boxes, whether of weights."""
-    like = weight if kind.endswith("true") else x
-    result = _zeros(like, is_wanted)
-    if result.numel() == 0 or x.shape[0] == 0 or weight.shape[0] == 0:
-        return result
-    device.launch(
-        Kernel("scatter", f"scatter<{kind}>"),
-        Launch((like.shape[0], blocks_of(like.shape[1], WINDOW), 1), 32, 4 * WINDOW),
-        _ScatterArgs(
-            result=result,
-            rows=x.shape[0],
-            outputs=weight.shape[0] // groups,
-            inputs=weight.shape[1],
-            x_stride=x.shape[1],
-            out_stride=weight.shape[0],
-            **values,
-        ),
-    )
-    return result
-
-
-def _zeros(like: Tensor, is_wanted: bool) -> Tensor:
-    return torch.zeros_like(like) if is_wanted else like.new_empty(0)

@@ -46,9 +46,12 @@ def _plain(value: Any) -> Any:
     return value.data_ptr() if isinstance(value, Tensor) else value
 
 
-def fields(**types: Any) -> list[tuple[str, Any]]:
-    """Return ``_fields_`` of an `Arguments`."""
-    return list(types.items())
+POINTER, LONG, INT, FLOAT = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_int, ctypes.c_float
+
+
+def fields(*parts: tuple[Any, str]) -> list[tuple[str, Any]]:
+    """Return ``_fields_`` of an `Arguments` from types and names of that type, in their order."""
+    return [(name, kind) for kind, names in parts for name in names.split()]
 
 
 class Device(Protocol):

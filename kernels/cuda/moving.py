@@ -11,33 +11,35 @@ are and change their values:
         ...
     graph.replay()
 
-Run the step once before it is captured: kernels are compiled and loaded at their first launch.
+`kernels.cuda.captured` does all that for a training step.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from kernels.cuda import operators
 from kernels.cuda.candidates import SMALLEST_P
-from kernels.cuda.power_plan import PowerPlan, plan_slope, plan_sum
+from kernels.cuda.power_plan import PowerPlan, hold_numbers, plan_slope, plan_sum
 
 
 class MovingExponent:
     """The numbers of one exponent p, at fixed places of a device's memory.
 
     Args:
-        p: Any p of `lp_distance` that is no even number to 32: those are kernels of their own,
-            which a captured graph cannot leave.
+        p: Any p of `lp_distance` but even numbers to 32: those have kernels of their own, which a
+            captured graph cannot leave.
         device: Where the layers compute.
 
     Raises:
-        ValueError: An even p to 32.
+        ValueError: An even p to 32, or infinity.
     """
 
     def __init__(self, p: float, device: torch.device) -> None:
-        if operators.is_even_power(p):
+        if is_fixed(p):
             raise ValueError(f"MovingExponent: p is {p:g}, whose kernels serve this p alone.")
         self.p = p
         sums, slopes = _plans(p)
@@ -51,7 +53,7 @@ class MovingExponent:
             Whether graphs captured before can be replayed; if not, nothing has changed but p, and
             the step is to be captured again with a new exponent.
         """
-        fits = _kernels(p) == _kernels(self.p)
+        fits = kernels_of(p) == kernels_of(self.p)
         self.p = p
         if fits:
             sums, slopes = _plans(p)
@@ -73,21 +75,28 @@ class MovingExponent:
         raise ValueError(f"lp_distance: p is not {self.p:g}, the exponent that may move here.")
 
     def __enter__(self) -> MovingExponent:
-        operators.hold_numbers(self.numbers)
+        hold_numbers(self.numbers)
         return self
 
     def __exit__(self, *_: object) -> None:
-        operators.hold_numbers(None)
+        hold_numbers(None)
+
+
+def kernels_of(p: float) -> tuple[float, ...]:
+    """Return what decides which kernels a step launches: the same for all p that they serve."""
+    if is_fixed(p):
+        return (p,)
+    sums, slopes = _plans(p)
+    return sums.degree, slopes.degree, p >= SMALLEST_P
+
+
+def is_fixed(p: float) -> bool:
+    """Return whether the kernels of p serve no other."""
+    return math.isinf(p) or operators.is_even_power(p)
 
 
 def _plans(p: float) -> tuple[PowerPlan, PowerPlan]:
     return plan_sum(p), plan_slope(p - 1)
-
-
-def _kernels(p: float) -> tuple[object, ...]:
-    """What decides which kernels a step launches."""
-    sums, slopes = _plans(p)
-    return operators.is_even_power(p), sums.degree, slopes.degree, p >= SMALLEST_P
 
 
 def _pinned(plan: PowerPlan, like: Tensor) -> Tensor:

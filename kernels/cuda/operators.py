@@ -6,9 +6,7 @@ where the device computes. Nothing here waits for the device.
 
 from __future__ import annotations
 
-import ctypes
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,91 +16,62 @@ from kernels.cuda.candidates import (
     CandidateArgs,
     Candidates,
     find_candidates,
+    gate_of,
     is_worth_a_look,
 )
-from kernels.cuda.kernel import Arguments, Device, Kernel, Launch, blocks_of, fields
-from kernels.cuda.power_plan import PowerPlan, plan_sum
-from kernels.cuda.tiling import DEPTH, Cut, Tile, cut
-
-LARGE, MIDDLE, SMALL = Tile(8, 8), Tile(8, 4), Tile(4, 2)
-LARGE_BOXES, SMALL_BOXES = Tile(4, 8, 2), Tile(4, 2, 2)
-BOXES_OF_GRADIENT = Tile(4, 4, 2)
+from kernels.cuda.kernel import FLOAT, INT, LONG, POINTER, Arguments, Device, Kernel, Launch, fields
+from kernels.cuda.power_plan import on_device, plan_sum
+from kernels.cuda.problem import (
+    LARGE,
+    LARGE_BOXES,
+    MIDDLE,
+    SMALL,
+    SMALL_BOXES,
+    BoundsArgs,
+    Problem,
+    cut_of,
+    launch_a_pair,
+    launch_of,
+    problem_of,
+    vector_of,
+)
+from kernels.cuda.tiling import DEPTH, Cut, Tile
 
 LARGEST_EVEN = 32
 """Even p up to here are multiplication chains."""
 LARGEST_UNSCALED = 12
 """Even p up to here stay in float32's range without a scale, unless distances are extreme."""
-THREADS = 128
-
-_POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_int, ctypes.c_float
-
-
-class Problem(Arguments):
-    """The operands; `Problem` in csrc/cuda/tiles.h."""
-
-    _fields_ = fields(
-        x=_POINTER,
-        upper=_POINTER,
-        w=_POINTER,
-        rows=_LONG,
-        outputs=_LONG,
-        inputs=_LONG,
-        x_stride=_LONG,
-        out_stride=_LONG,
-        stages_a_split=_LONG,
-        gate=_POINTER,
-    )
 
 
 class _LinfArgs(Arguments):
-    _fields_ = fields(problem=Problem, distance=_POINTER, key=_POINTER, num_splits=_INT)
+    _fields_ = fields((Problem, "problem"), (POINTER, "distance key"), (INT, "num_splits"))
 
 
 class _ArgmaxArgs(Arguments):
-    _fields_ = fields(problem=Problem, key=_POINTER, distance=_POINTER, argmax=_POINTER, depth=_INT)
-
-
-class BoundsArgs(Arguments):
-    """`BoundsArgs` in csrc/cuda/linf_distance_bounds.cu."""
-
-    _fields_ = fields(
-        problem=Problem,
-        smallest=_POINTER,
-        largest=_POINTER,
-        smallest_key=_POINTER,
-        largest_key=_POINTER,
-        num_splits=_INT,
-    )
+    _fields_ = fields((Problem, "problem"), (POINTER, "key distance argmax"), (INT, "depth"))
 
 
 class _LpArgs(Arguments):
-    _fields_ = fields(
-        problem=Problem, sums=_POINTER, plan=_POINTER, largest=_POINTER, scale=_POINTER
-    )
+    _fields_ = fields((Problem, "problem"), (POINTER, "sums plan largest scale"))
 
 
 class _ScaleArgs(Arguments):
-    _fields_ = fields(problem=Problem, scale=_POINTER, p=_FLOAT)
+    _fields_ = fields((Problem, "problem"), (POINTER, "scale"), (FLOAT, "p"))
 
 
 class _FinishArgs(Arguments):
     _fields_ = fields(
-        problem=Problem,
-        sums=_POINTER,
-        largest=_POINTER,
-        scale=_POINTER,
-        distance=_POINTER,
-        plan=_POINTER,
-        p=_FLOAT,
-        num_splits=_INT,
-        sums_a_split=_LONG,
-        thread_rows=_INT,
-        thread_cols=_INT,
+        (Problem, "problem"),
+        (POINTER, "sums largest scale distance plan"),
+        (FLOAT, "p"),
+        (INT, "num_splits"),
+        (LONG, "sums_a_split"),
+        (INT, "thread_rows thread_cols"),
     )
 
 
 class _CandidateDistanceArgs(Arguments):
-    _fields_ = fields(candidates=CandidateArgs, distance=_POINTER, argmax=_POINTER, plan=_POINTER)
+    _fields_ = fields((CandidateArgs, "candidates"), (POINTER, "distance argmax plan"))
 
 
 def linf_distance(device: Device, x: Tensor, weight: Tensor, groups: int) -> Tensor:
@@ -307,77 +276,3 @@ def _finish(
             thread_cols=plan.tile.thread_cols,
         ),
     )
-
-
-def gate_of(candidates: Candidates | None) -> Tensor | None:
-    """Return what tells dense kernels to do nothing; None where they alone compute."""
-    return None if candidates is None else candidates.gate
-
-
-_held: Callable[[PowerPlan], Tensor] | None = None
-_plans: dict[tuple[PowerPlan, torch.device], Tensor] = {}
-_MOST_PLANS = 64
-
-
-def on_device(plan: PowerPlan, x: Tensor) -> Tensor:
-    """Return the plan's numbers where x lies; a plan used before is there already."""
-    if _held is not None:
-        return _held(plan)
-    key = (plan, x.device)
-    if key not in _plans:
-        if len(_plans) >= _MOST_PLANS:
-            del _plans[next(iter(_plans))]
-        _plans[key] = torch.tensor(plan.values).to(x.device, non_blocking=True)
-    return _plans[key]
-
-
-def hold_numbers(numbers: Callable[[PowerPlan], Tensor] | None) -> None:
-    """Ask `numbers` for the numbers of plans from now on; None ends it. For `moving`."""
-    global _held  # noqa: PLW0603 (backward passes run on threads of torch's own)
-    _held = numbers
-
-
-def cut_of(device: Device, tiles: tuple[Tile, ...], x: Tensor, weight: Tensor, groups: int) -> Cut:
-    """Return how to cut an operator with these operands."""
-    sizes = (x.shape[0], weight.shape[0] // groups, weight.shape[1])
-    return cut(tiles, sizes, groups, device.num_processors)
-
-
-def problem_of(
-    x: Tensor,
-    weight: Tensor,
-    groups: int,
-    plan: Cut,
-    upper: Tensor | None = None,
-    gate: Tensor | None = None,
-) -> Problem:
-    """Return the operands as kernels take them."""
-    return Problem(
-        x=x,
-        upper=upper,
-        w=weight,
-        rows=x.shape[0],
-        outputs=weight.shape[0] // groups,
-        inputs=weight.shape[1],
-        x_stride=x.shape[1],
-        out_stride=weight.shape[0],
-        stages_a_split=plan.stages_a_split,
-        gate=gate,
-    )
-
-
-def launch_of(plan: Cut) -> Launch:
-    """Return the launch of a kernel with tiles."""
-    return Launch(plan.grid, THREADS, plan.tile.shared_bytes)
-
-
-def launch_a_pair(distance: Tensor) -> Launch:
-    """Return the launch of a kernel with one thread for each number of ``distance``."""
-    return Launch((blocks_of(distance.numel(), THREADS), 1, 1), THREADS)
-
-
-def vector_of(*operands: Tensor) -> int:
-    """Return how many floats one copy may take: 4 where all rows start at multiples of 16 bytes."""
-    is_aligned = all(t.shape[1] % 4 == 0 and t.data_ptr() % 16 == 0 for t in operands)
-    # Rows of groups start anywhere inside a row of x.
-    return 4 if is_aligned and operands[-1].shape[1] % 4 == 0 else 1

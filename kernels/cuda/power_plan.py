@@ -1,22 +1,24 @@
 """How the kernels raise u = |x - w| / largest to a real power: chosen once a p, in float64.
 
-``u^q = 2^(q log2 u)``, and with s = u - 1 the exponent is ``s (c_1 + s (c_2 + ...))``. Only where
-the power matters does the polynomial have to be right; the larger q is, the closer to s = 0 that
-is, and the fewer coefficients it takes. Small q would take too many: they ask the GPU's
-special-function unit for the logarithm.
+``u^q = 2^(q log2 u)``, and a polynomial in u stands for the exponent. Only where the power matters
+does it have to be right; the larger q is, the closer to u = 1 that is, and the lower its degree.
+Small q would take too high a one: they ask the GPU's special-function unit for the logarithm.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-DEGREES = (3, 4, 5, 6, 8)
-"""Numbers of coefficients that the kernels are compiled for."""
+from kernels.cuda.exponent import short_form
+
+DEGREES = (3, 4, 5, 6, 8, 10)
+"""Those of the polynomials that the kernels are compiled for."""
 LOGARITHM = 0
 """Stands for a logarithm in place of a polynomial."""
 
@@ -44,8 +46,8 @@ class PowerPlan:
     degree: int
     """Of `DEGREES`, or `LOGARITHM`: which instantiation."""
     values: tuple[float, ...]
-    """What the kernel reads from device memory: q, up to 8 coefficients and zeros, p, and the share
-    of its deciding difference below which an input is left out."""
+    """What the kernel reads from device memory: q; the polynomial's `short_form` and zeros, 11 in
+    all, or a 1; p; the share of its deciding difference below which an input is left out."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -62,13 +64,15 @@ def plan_slope(q: float) -> PowerPlan:
 
 
 def _plan(q: float, p: float, bits: float, left_out_bits: float, is_sum: bool) -> PowerPlan:
-    degree, coefficients = _polynomial(q, bits, is_sum)
-    padding = [0.0] * (DEGREES[-1] - len(coefficients))
+    coefficients = _polynomial(q, bits, is_sum)
+    form = short_form(coefficients) if coefficients else [1.0]
+    padding = [0.0] * (DEGREES[-1] + 1 - len(form))
     kept = 2 ** (-max(left_out_bits, 1.0) / q) * _BOUND_ROUNDING
-    return PowerPlan(degree, (q, *coefficients, *padding, p, kept))
+    return PowerPlan(len(coefficients), (q, *form, *padding, p, kept))
 
 
-def _polynomial(q: float, bits: float, is_sum: bool) -> tuple[int, list[float]]:
+def _polynomial(q: float, bits: float, is_sum: bool) -> list[float]:
+    """Coefficients of u - 1, (u - 1)^2, ...; none where the degree would be too high."""
     lowest = 2 ** (-bits / q) - 1
     angles = (torch.arange(_POINTS, dtype=torch.float64) + 0.5) * (math.pi / _POINTS)
     s = lowest * (1 - angles.cos()) / 2
@@ -79,9 +83,10 @@ def _polynomial(q: float, bits: float, is_sum: bool) -> tuple[int, list[float]]:
         scaled = powers / allowed[:, None]
         size = scaled.norm(dim=0)
         c = torch.linalg.lstsq(scaled / size, exact / allowed, driver="gelsd").solution / size
-        if ((powers @ c - exact).abs() <= allowed).all() and _vanishes(c, lowest, bits):
-            return degree, c.tolist()
-    return LOGARITHM, []
+        is_right = bool(((powers @ c - exact).abs() <= allowed).all())
+        if is_right and _vanishes(c, lowest, bits):
+            return [float(v) for v in c]
+    return []
 
 
 def _allowed(bits: Tensor, q: float, is_sum: bool) -> Tensor:
@@ -98,3 +103,30 @@ def _vanishes(c: Tensor, lowest: float, bits: float) -> bool:
     s = torch.linspace(-1, lowest, _POINTS, dtype=torch.float64)
     exponent = sum(c[j] * s ** (j + 1) for j in range(len(c)))
     return bool((torch.as_tensor(exponent) <= 2 - bits).all())
+
+
+_held: Callable[[PowerPlan], Tensor] | None = None
+_plans: dict[tuple[PowerPlan, torch.device], Tensor] = {}
+_MOST_PLANS = 64
+# Graphs keep addresses only, and may be replayed as long as the process lives.
+_captured: list[Tensor] = []
+
+
+def on_device(plan: PowerPlan, x: Tensor) -> Tensor:
+    """Return the plan's numbers where x lies; a plan used before is there already."""
+    if _held is not None:
+        return _held(plan)
+    key = (plan, x.device)
+    if key not in _plans:
+        if len(_plans) >= _MOST_PLANS:
+            del _plans[next(iter(_plans))]
+        _plans[key] = torch.tensor(plan.values).to(x.device, non_blocking=True)
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        _captured.append(_plans[key])
+    return _plans[key]
+
+
+def hold_numbers(numbers: Callable[[PowerPlan], Tensor] | None) -> None:
+    """Ask `numbers` for the numbers of plans from now on; None ends it. For `moving`."""
+    global _held  # noqa: PLW0603 (backward passes run on threads of torch's own)
+    _held = numbers

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from kernels import schema
-from kernels.cuda import gradients, operators
+from kernels.cuda import gradients, operators, scatter
 from kernels.cuda.driver import gpu
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -17,9 +17,9 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "lp_distance_backward": gradients.lp_distance_backward,
     "linf_distance": operators.linf_distance,
     "linf_distance_argmax": operators.linf_distance_argmax,
-    "linf_distance_backward": gradients.linf_distance_backward,
+    "linf_distance_backward": scatter.linf_distance_backward,
     "linf_distance_bounds": operators.linf_distance_bounds,
-    "linf_distance_bounds_backward": gradients.linf_distance_bounds_backward,
+    "linf_distance_bounds_backward": scatter.linf_distance_bounds_backward,
 }
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from kernels.cuda.catalogue import EVEN
 from kernels.cuda.cost import Cost, cost_of
 from kernels.cuda.kernel import Kernel
-from kernels.cuda.operators import LARGE, LARGE_BOXES, LARGEST_UNSCALED, MIDDLE, even_kernel
+from kernels.cuda.operators import LARGEST_UNSCALED, even_kernel
 from kernels.cuda.power_plan import DEGREES, LOGARITHM
+from kernels.cuda.problem import LARGE, LARGE_BOXES, MIDDLE
 
 ARCHITECTURES = (80, 90, 100)
 """A100; H100 and H200; B200."""
@@ -58,7 +59,7 @@ def _even_forward(p: int) -> Row:
 
 
 def _power_forward(degree: int) -> Row:
-    floor = 6.0 if degree == LOGARITHM else 4.0 + degree
+    floor = 6.0 if degree == LOGARITHM else 3.0 + degree
     kernel = Kernel("lp_distance", f"lp_distance_power<{degree}, {MIDDLE.expression(4)}>")
     return Row(f"{_power_name(degree)}, forward", kernel, floor, floor + _LOADS)
 
@@ -71,7 +72,7 @@ def _even_backward(p: int) -> Row:
 
 
 def _power_backward(degree: int) -> Row:
-    floor = 6.0 + degree
+    floor = 5.0 + degree
     name = f"lp_distance_backward<PowerSlope<{degree}>, 4>"
     kernel = Kernel("lp_distance_backward", name)
     return Row(f"{_power_name(degree)}, backward", kernel, floor, floor + _LOADS_AND_SUMS)

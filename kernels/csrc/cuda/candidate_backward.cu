@@ -13,7 +13,7 @@ constexpr int kWarps = kThreads / kWarp;
 
 struct CandidateBackwardArgs {
   CandidateArgs candidates;
-  const float* factors;  // as for lp_distance_backward: grad and 1 / d, samples in a row
+  const float* factors;  // of lp_distance_backward, samples in a row
   const float* plan;
   float* grad_x;  // or null
   float* grad_w;  // zeros, or null

@@ -77,9 +77,10 @@ __global__ void __launch_bounds__(kThreads) candidate_power(const CandidateDista
   int largest[4], unused[4];
   largest_of_candidates<false>(candidates, warp, largest, unused);
   const Power<kDegree> power(a.plan);
+  const float top = a.plan[kPlanTop];
   float inverse[4], sum[4] = {}, lost[4] = {};  // lost: what the last addition rounded away
 #pragma unroll
-  for (int r = 0; r < 4; ++r) inverse[r] = inverse_of(from_bits(largest[r]));
+  for (int r = 0; r < 4; ++r) inverse[r] = inverse_of(from_bits(largest[r]), top);
   for_each_candidate(warp.bits, words, warp.w, inputs, [&](int k, float w) {
     float x[4];
     load_four(warp.x + k * candidates.padded_rows, x);
@@ -94,7 +95,7 @@ __global__ void __launch_bounds__(kThreads) candidate_power(const CandidateDista
   for (int r = 0; r < 4; ++r) {
     const bool is_row = warp.row + r < candidates.rows;
     const bool is_good = sum[r] >= kSmallestSum && sum[r] <= kLargestSum && inverse[r] != 0.0f;
-    float distance = is_good ? root(sum[r], a.plan[kPlanP]) / inverse[r] : 0.0f;
+    float distance = is_good ? root(sum[r], a.plan[kPlanP]) * top / inverse[r] : 0.0f;
     unsigned bad = vote(is_row && !is_good);
     while (bad != 0) {
       const int lane = lowest_bit(bad);

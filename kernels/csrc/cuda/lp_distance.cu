@@ -85,9 +85,10 @@ __global__ void __launch_bounds__(kThreads, kDegree == 0 ? 3 : 4)
   if (is_sparse(a.problem.gate)) return;
   const Place<T> place(a.problem);
   const Power<kDegree> power(a.plan);
+  const float top = a.plan[kPlanTop];
   float inverse[T::kThreadCols][T::kThreadRows] = {};
   for_each_pair(a.problem, place,
-                [&](int c, int r, int64 at) { inverse[c][r] = inverse_of(a.largest[at]); });
+                [&](int c, int r, int64 at) { inverse[c][r] = inverse_of(a.largest[at], top); });
   constexpr int kStages = kDegree == 0 ? kShortSum : kLongSum;
   sum_stages<kStages>(a, place, [&](Sums<T>& sum, const float* stage) {
     for_each_quad<T>(stage, [&](int c, const float4* x, const float4& w) {
@@ -136,6 +137,7 @@ __global__ void __launch_bounds__(kThreads) lp_distance_finish(const FinishArgs 
   const int64 first = static_cast<int64>(blockIdx.x) * kThreads;
   const int64 at = first + threadIdx.x;
   const bool is_pair = at < pairs;
+  const float top = a.plan != nullptr ? a.plan[kPlanTop] : 1.0f;
   float sum = 1.0f, inverse = 1.0f;
   if (is_pair) {
     const double* sums = a.sums + place_of_sum(a, at / problem.out_stride, at % problem.out_stride);
@@ -143,10 +145,10 @@ __global__ void __launch_bounds__(kThreads) lp_distance_finish(const FinishArgs 
     for (int split = 1; split < a.num_splits; ++split) total += sums[split * a.sums_a_split];
     sum = static_cast<float>(total);
     if (a.scale != nullptr) inverse = *a.scale;
-    if (a.largest != nullptr) inverse = inverse_of(a.largest[at]);
+    if (a.largest != nullptr) inverse = inverse_of(a.largest[at], top);
   }
   const bool is_good = sum >= kSmallestSum && sum <= kLargestSum && inverse != 0.0f;
-  float distance = is_good ? root(sum, p) / inverse : 0.0f;
+  float distance = is_good ? root(sum, p) * top / inverse : 0.0f;
   unsigned bad = vote(!is_good);
   while (bad != 0) {
     const int lane = lowest_bit(bad);

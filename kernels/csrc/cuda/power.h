@@ -39,46 +39,48 @@ SUPNORM_DEVICE float add_power(float sum, float t) {
 }
 
 // What a kernel reads of a power, numbers in device memory, so that a captured graph can be
-// replayed at another p: q, coefficients, then these.
-constexpr int kPlanP = 9, kPlanKept = 10;
+// replayed at another p: q, the factor of u, up to 10 constants, then these.
+constexpr int kPlanTop = 1, kPlanP = 12, kPlanKept = 13;
 
-// u^q for u in [0, 1] from plan[0] = q and, for kDegree > 0, the coefficients plan[1...] of
-// q log2(1 + s) = s (plan[1] + s (plan[2] + ...)), fitted where the power matters. kDegree 0 asks
-// the special-function unit for the logarithm too, for small q, whose polynomials would be long.
+// u^q for u in [0, 1], as 2^z with a polynomial z of degree kDegree in u, begun as a product of two
+// quadratics, which takes an instruction less than Horner's rule (kernels/cuda/exponent.py).
+// kDegree 0 asks the special-function unit for the logarithm too, for small q, whose degree would
+// be high.
 template <int kDegree>
 struct Power {
-  static constexpr int kCoefficients = kDegree == 0 ? 1 : kDegree;
-  float c[kCoefficients];
+  static constexpr int kConstants = kDegree == 0 ? 1 : kDegree;
+  float c[kConstants];
 
   SUPNORM_DEVICE explicit Power(const float* plan) {
-    if constexpr (kDegree == 0) {
-      c[0] = plan[0];
-    } else {
 #pragma unroll
-      for (int j = 0; j < kDegree; ++j) c[j] = plan[1 + j];
-    }
+    for (int j = 0; j < kConstants; ++j) c[j] = plan[kDegree == 0 ? 0 : kPlanTop + 1 + j];
   }
 
-  // (|t| * inverse)^q.
+  // (|t| * inverse / plan[kPlanTop])^q.
   SUPNORM_DEVICE float operator()(float t, float inverse) const {
     if constexpr (kDegree == 0) {
       return fast_exp2(c[0] * fast_log2(fabsf(t) * inverse));
     } else {
-      const float s = fmaf(fabsf(t), inverse, -1.0f);
-      float z = c[kDegree - 1];
+      const float s = fmaf(fabsf(t), inverse, c[0]), y = fmaf(s, s, c[1]);
+      float z;
+      if constexpr (kDegree == 3) {
+        z = fmaf(y, s, c[2]);
+      } else {
+        z = fmaf(fmaf(c[2], s, y), y, c[3]);
 #pragma unroll
-      for (int j = kDegree - 2; j >= 0; --j) z = fmaf(z, s, c[j]);
-      return fast_exp2(z * s);
+        for (int j = 4; j < kDegree; ++j) z = fmaf(z, s, c[j]);
+      }
+      return fast_exp2(kDegree % 2 == 0 ? -z : z);
     }
   }
 };
 
-// What differences of an output are divided by, m being their maximum: 1/m, or 0 where float32
-// could not hold the quotients. Then the pair is computed again by exact_distance.
+// What differences of an output are multiplied by, m being their maximum: top / m, or 0 where
+// float32 could not hold the quotients. Then the pair is computed again by exact_distance.
 constexpr float kSmallestMaximum = 0x1p-100f, kLargestMaximum = 0x1p100f;
 
-SUPNORM_DEVICE float inverse_of(float m) {
-  return m >= kSmallestMaximum && m <= kLargestMaximum ? 1.0f / m : 0.0f;
+SUPNORM_DEVICE float inverse_of(float m, float top) {
+  return m >= kSmallestMaximum && m <= kLargestMaximum ? top / m : 0.0f;
 }
 
 // sum^(1/p) for a normal sum > 0: the exponent divided in integers, so that little is rounded.

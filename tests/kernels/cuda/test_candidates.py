@@ -10,8 +10,7 @@ from torch import Tensor
 from kernels import reference
 from kernels.cuda import gradients, operators
 from kernels.cuda.candidates import find_candidates
-from kernels.cuda.operators import on_device
-from kernels.cuda.power_plan import plan_slope, plan_sum
+from kernels.cuda.power_plan import on_device, plan_slope, plan_sum
 from kernels.cuda.shim import HostShim
 from tests.kernels.conftest import FLOOR, error_of
 from tests.kernels.cuda.test_faults import of, planted

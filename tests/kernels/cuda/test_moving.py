@@ -1,10 +1,13 @@
+import itertools
+import math
+
 import pytest
 import torch
 
 from kernels import reference
 from kernels.cuda import gradients, operators
 from kernels.cuda.kernel import Arguments, Kernel, Launch
-from kernels.cuda.moving import MovingExponent
+from kernels.cuda.moving import MovingExponent, kernels_of
 from kernels.cuda.shim import HostShim
 
 CPU = torch.device("cpu")
@@ -59,5 +62,12 @@ def test_two_exponents_in_one_graph_and_even_ones_are_refused(compiled_shim: Hos
     x = torch.randn(2, 4)
     with MovingExponent(9.5, CPU), pytest.raises(ValueError, match=r"p is not 9\.5"):
         operators.lp_distance(compiled_shim, x, x, 9.7, 1)
-    with pytest.raises(ValueError, match="p is 8, whose kernels"):
-        MovingExponent(8.0, CPU)
+    for p in (8.0, math.inf):
+        with pytest.raises(ValueError, match=f"p is {p:g}, whose kernels"):
+            MovingExponent(p, CPU)
+
+
+def test_training_from_p_8_to_infinity_needs_16_graphs() -> None:
+    course = [8.0, *(8 * 125 ** (k / 300) for k in range(1, 301)), math.inf]
+    kernels = [kernels_of(p) for p in course]
+    assert sum(a != b for a, b in itertools.pairwise(kernels)) == 15

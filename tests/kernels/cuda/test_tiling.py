@@ -3,7 +3,7 @@ import pytest
 from kernels.cuda.candidates import BLOCK_ROWS
 from kernels.cuda.gradients import BLOCK_INPUTS, STAGE_OUTPUTS, cut_outputs
 from kernels.cuda.kernel import blocks_of
-from kernels.cuda.operators import LARGE, LARGE_BOXES, MIDDLE, SMALL, SMALL_BOXES
+from kernels.cuda.problem import LARGE, LARGE_BOXES, MIDDLE, SMALL, SMALL_BOXES
 from kernels.cuda.tiling import cut
 
 # B, O, I: hidden layers, the first layer and the last of the networks that configs/ trains.
