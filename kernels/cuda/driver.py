@@ -34,6 +34,7 @@ class Gpu:
             BuildError: The kernel cannot be compiled.
         """
         with torch.cuda.device(self._index):
+            _make_context_current(self._index)
             function = _load(kernel, self._index, self._architecture, launch.shared_bytes)
             stream = torch.cuda.current_stream(self._index).cuda_stream
             pointers = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))
@@ -75,6 +76,16 @@ def _load(kernel: Kernel, index: int, architecture: int, shared_bytes: int) -> c
             kernel.expression,
         )
     return function
+
+
+def _make_context_current(index: int) -> None:
+    """In a thread that has used no GPU yet torch leaves that to its own first call."""
+    driver, context, device = _driver(), ctypes.c_void_p(), ctypes.c_int()
+    driver.cuCtxGetCurrent(ctypes.byref(context))
+    if context.value is None:
+        _check(driver.cuDeviceGet(ctypes.byref(device), index), "the device")
+        _check(driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device), "its context")
+        _check(driver.cuCtxSetCurrent(context), "its context")
 
 
 @functools.cache

@@ -3,7 +3,8 @@
     python -m kernels.cuda.measure [--json FILE] [--seconds S]
 
 Times are the least of several runs by CUDA events, after a warm-up. The training iteration is that
-of the network that configs/ trains at full size: forward, backward and Adam, batch 512.
+of the network that configs/ trains at full size: forward, backward and Adam, batch 512; with
+torch's Adam, then with Adam and l_p decay in one kernel and all of it in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from torch import Tensor
 
 from kernels import ops, reference
 from kernels.backend import backend
+from kernels.cuda.adam import control_of, decayed_adam_
+from kernels.cuda.captured import CapturedStep
+from kernels.cuda.driver import gpu
 
 LAYERS = ((512, 5120, 5120), (512, 3072, 5120), (512, 5120, 10))
 """(B, I, O)."""
@@ -115,23 +120,50 @@ def _iterations(seconds: float) -> Iterator[dict[str, Any]]:
     """Milliseconds of one training iteration of the whole network."""
     for p in NORMS:
         weights = [_start(i, o) for i, o in itertools.pairwise(NETWORK)]
-        optimiser = torch.optim.Adam(weights, fused=True)
         x = torch.randn(512, NETWORK[0], device="cuda")
+        eager = _least_ms(partial(_plain_iteration(weights, x), p), seconds)
+        captured = CapturedStep(_fused_iteration(weights, x, p), x.device)
+        captured.run(p)
+        graph = _least_ms(partial(captured.run, p), seconds)
+        print(
+            f"iteration of {len(weights)} layers, p {p:>6g}: {eager:9.3f} ms, "
+            f"captured {graph:9.3f} ms",
+            flush=True,
+        )
+        yield {"p": str(p), "ms": eager, "captured_ms": graph}
 
-        def step(weights: list[Tensor] = weights, p: float = p, x: Tensor = x) -> Tensor:
-            for weight in weights:
-                x = _distance(x, weight, p)
-                x = x - x.mean(0)
-            return x.square().mean()
 
-        def iterate(step: Callable[[], Tensor] = step, optimiser: Any = optimiser) -> None:
-            optimiser.zero_grad()
-            torch.autograd.backward(step())
-            optimiser.step()
+def _plain_iteration(weights: list[Tensor], x: Tensor) -> Callable[[float], None]:
+    optimiser = torch.optim.Adam(weights, fused=True)
 
-        ms = _least_ms(iterate, seconds)
-        print(f"iteration of {len(weights)} layers, p {p:>6g}: {ms:9.3f} ms", flush=True)
-        yield {"p": str(p), "ms": ms}
+    def iterate(p: float) -> None:
+        optimiser.zero_grad()
+        torch.autograd.backward(_loss(weights, x, p))
+        optimiser.step()
+
+    return iterate
+
+
+def _fused_iteration(weights: list[Tensor], x: Tensor, p: float) -> Callable[[float], None]:
+    moments = [(torch.zeros_like(weight), torch.zeros_like(weight)) for weight in weights]
+    control = control_of(1, 1e-3, 0.005, p, (0.9, 0.99), 1e-10).cuda()
+
+    def iterate(p: float) -> None:
+        for weight in weights:
+            weight.grad = None
+        torch.autograd.backward(_loss(weights, x, p))
+        for weight, (mean, square) in zip(weights, moments, strict=True):
+            assert weight.grad is not None
+            decayed_adam_(gpu(x.device.index), weight.data, weight.grad, mean, square, control)
+
+    return iterate
+
+
+def _loss(weights: list[Tensor], x: Tensor, p: float) -> Tensor:
+    for weight in weights:
+        x = _distance(x, weight, p)
+        x = x - x.mean(0)
+    return x.square().mean()
 
 
 def _start(num_inputs: int, num_outputs: int) -> Tensor:
