@@ -12,12 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.backend import backend
+from kernels.cuda.driver import gpu
 from pipeline.errors import StageError
 from pipeline.ranks import Ranks
 from stages.data.processes import join_ranks
 from stages.models.networks import DistanceNetwork
 from stages.train.config import OptimiserSettings, SpreadSettings
 from stages.train.decay import decay_
+from stages.train.decayed_adam import DecayedAdam
 from stages.train.held import MOMENTS, Held, ScatteredTensors, SlicedTensors, WholeTensors
 from stages.train.losses import SMALLEST_SCALE, Objective, Outcome
 from stages.train.schedules import Moment
@@ -51,7 +54,7 @@ class Engine:
         self.device = join_ranks(ranks)
         self.objective = objective.to(self.device)
         self._plain = copy.deepcopy(objective.network) if spread.zero_stage == 3 else None
-        self._optimiser = _adam(self.objective, settings)
+        self._optimiser = _optimiser(self.objective, settings, spread, self.device)
         leave_shifts_alone(objective.network)
         self._engine, self._held = _start_deepspeed(
             self.objective, self._optimiser, settings, spread, ranks
@@ -79,8 +82,11 @@ class Engine:
         self._set_learning_rates(moment)
         outcome: Outcome = self._engine(images, labels, moment, mean_count)
         self._engine.backward(outcome.loss)
-        amount = moment.learning_rate * self._decay
-        decay_(self.objective.network, moment.p, amount, self._held)
+        if isinstance(self._optimiser, DecayedAdam):
+            self._optimiser.set_norm(moment.p)
+        else:
+            amount = moment.learning_rate * self._decay
+            decay_(self.objective.network, moment.p, amount, self._held)
         is_measured = self._engine.global_steps % NORM_STEPS == 0
         whole = self._whole_gradient() if is_measured else []
         norm = torch.nn.utils.get_total_norm(whole) if whole else None
@@ -187,6 +193,15 @@ class Engine:
             group["lr"] = moment.scale_learning_rate if is_scale else moment.learning_rate
 
 
+def _optimiser(
+    objective: Objective, settings: OptimiserSettings, spread: SpreadSettings, device: torch.device
+) -> torch.optim.Optimizer:
+    """Adam, on a GPU that holds whole weights with the decay in the same kernel."""
+    if device.type == "cuda" and spread.zero_stage == 0 and backend().cuda == "nvrtc":
+        return DecayedAdam(objective, settings, gpu(torch.cuda.current_device()))
+    return _adam(objective, settings)
+
+
 def _adam(objective: Objective, settings: OptimiserSettings) -> torch.optim.Adam:
     """Adam, fused; the logit scale has a group of its own for its learning rate."""
     network = list(objective.network.parameters())
@@ -198,7 +213,7 @@ def _adam(objective: Objective, settings: OptimiserSettings) -> torch.optim.Adam
 
 def _start_deepspeed(
     objective: Objective,
-    optimiser: torch.optim.Adam,
+    optimiser: torch.optim.Optimizer,
     settings: OptimiserSettings,
     spread: SpreadSettings,
     ranks: Ranks,
