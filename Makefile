@@ -25,7 +25,7 @@ test-gpu: setup
 	$(BIN)/pytest -m gpu
 
 bench-gpu: setup
-	$(BIN)/python -m kernels.cuda.measure --json gpu-$(shell date +%F).json
+	$(BIN)/python -m kernels.bench.gpu --json gpu-$(shell date +%F).json
 
 monitor:
 	@command -v prometheus >/dev/null || { echo "needs prometheus; on Debian: apt-get install prometheus" >&2; exit 2; }

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from kernels.bench import limits
-from kernels.bench.cases import random_cases, trained_cases
+from kernels.bench.cases import parse_with_network, random_cases, trained_cases
 from kernels.bench.limits import Limits
 from kernels.bench.markdown import limits_table, random_table, trained_table
 from kernels.bench.timing import Timing, time_random, time_trained
@@ -63,17 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--static", action="store_true", help="count the CUDA kernels' instructions instead"
     )
-    parser.add_argument(
-        "--network", type=Path, metavar="FILE", help="network.safetensors as training writes it"
-    )
-    parser.add_argument("--images", type=Path, metavar="FILE", help="its images, gzipped IDX")
-    args = parser.parse_args()
-    if bool(args.network) != bool(args.images):
-        parser.error("--network and --images belong together")
-    for path in (args.network, args.images):
-        if path and not path.is_file():
-            parser.error(f"there is no file {path}")
-    return args
+    return parse_with_network(parser)
 
 
 def _print_limits(measured: dict[str, Limits]) -> None:

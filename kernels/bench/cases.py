@@ -1,5 +1,6 @@
 """The operands that are timed: random ones, and those of a trained network's layers."""
 
+import argparse
 import gzip
 import math
 from collections.abc import Iterator
@@ -32,6 +33,21 @@ class Case:
     def num_elements(self) -> int:
         """Number of (sample, output, input) triples."""
         return self.x.shape[0] * self.weight.numel()
+
+
+def parse_with_network(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line, with a trained network and its images among the options."""
+    parser.add_argument(
+        "--network", type=Path, metavar="FILE", help="network.safetensors as training writes it"
+    )
+    parser.add_argument("--images", type=Path, metavar="FILE", help="its images, gzipped IDX")
+    args = parser.parse_args()
+    if bool(args.network) != bool(args.images):
+        parser.error("--network and --images belong together")
+    for path in (args.network, args.images):
+        if path and not path.is_file():
+            parser.error(f"there is no file {path}")
+    return args
 
 
 def random_cases() -> Iterator[Case]:

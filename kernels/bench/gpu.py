@@ -1,8 +1,10 @@
 """On a machine with a GPU: compile, check against float64, time; results as JSON.
 
-    python -m kernels.cuda.measure [--json FILE] [--seconds S]
+    python -m kernels.bench.gpu [--json FILE] [--seconds S]
+        [--network network.safetensors --images IDX_FILE]
 
-Times are the least of several runs by CUDA events, after a warm-up. The training iteration is that
+Times are the least of several runs by CUDA events, after a warm-up. With a trained network its
+hidden layers are timed too, where most inputs can be left out. The training iteration is that
 of the network that configs/ trains at full size: forward, backward and Adam, batch 512; with
 torch's Adam, then with Adam and l_p decay in one kernel and all of it in a CUDA graph.
 """
@@ -25,6 +27,7 @@ from torch import Tensor
 
 from kernels import ops, reference
 from kernels.backend import backend
+from kernels.bench.cases import parse_with_network, trained_cases
 from kernels.cuda.adam import control_of, decayed_adam_
 from kernels.cuda.captured import CapturedStep
 from kernels.cuda.driver import gpu
@@ -34,8 +37,9 @@ LAYERS = ((512, 5120, 5120), (512, 3072, 5120), (512, 5120, 10))
 NORMS = (8.0, 24.0, 37.5, 100.5, 300.5, math.inf)
 NETWORK = (3072, 5120, 5120, 5120, 5120, 5120, 10)
 CHECKED = ((300, 700, 520), (64, 1000, 10), (130, 333, 77))
-PLAIN_BATCH = 16
-"""A composition of torch operations keeps every element in memory, so it gets a smaller batch."""
+CDIST_BATCH, PLAIN_BATCH = 64, 16
+"""The gradient of torch.cdist keeps every element in memory, a composition of torch operations does
+so several times: they get smaller batches."""
 
 
 def main() -> int:
@@ -43,7 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     parser.add_argument("--seconds", type=float, default=1.0, help="least time for each figure")
-    arguments = parser.parse_args()
+    arguments = parse_with_network(parser)
     if not torch.cuda.is_available() or backend().cuda == "reference":
         print("kernels: no GPU, or no kernels for it, on this machine", file=sys.stderr)
         return 1
@@ -53,6 +57,7 @@ def main() -> int:
         "torch": torch.__version__,
         "errors": list(_errors()),
         "layers": list(_layers(arguments.seconds)),
+        "trained": list(_trained(arguments)) if arguments.network else [],
         "iterations": list(_iterations(arguments.seconds)),
     }
     if arguments.json:
@@ -78,34 +83,44 @@ def _layers(seconds: float) -> Iterator[dict[str, Any]]:
         for p in NORMS:
             for name, distance, batch in (
                 ("ours", _distance, shape[0]),
-                ("torch.cdist", _cdist, shape[0]),
+                ("torch.cdist", _cdist, CDIST_BATCH),
                 ("torch operations", _plain, PLAIN_BATCH),
             ):
                 part = (batch, *shape[1:])
-                forward, both = _time_layer(distance, part, p, seconds)
-                rates = [math.prod(part) / ms / 1e9 for ms in (forward, both)]
-                print(
-                    f"{part!s:>18} p {p:>6g} {name:>16}: {forward:9.3f} ms {both:9.3f} ms  "
-                    f"{rates[0]:8.3f} {rates[1]:8.3f} T elements/s",
-                    flush=True,
-                )
-                yield {
-                    "shape": part,
-                    "p": str(p),
-                    "implementation": name,
-                    "forward_ms": forward,
-                    "both_ms": both,
-                }
+                times = _time_layer(distance, *_operands(part), p, seconds)
+                yield _layer_row(f"{part}", name, math.prod(part), p, times)
+
+
+def _trained(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Milliseconds of a trained network's layers."""
+    for case in trained_cases(arguments.network, arguments.images):
+        x, weight = case.x.cuda(), case.weight.cuda()
+        times = _time_layer(_distance, x, weight, case.p, arguments.seconds)
+        yield _layer_row(case.name, "ours", case.num_elements, case.p, times)
+
+
+def _layer_row(
+    case: str, name: str, num_elements: int, p: float, times: tuple[float, float]
+) -> dict[str, Any]:
+    forward, both = times
+    rates = [num_elements / ms / 1e9 for ms in times]
+    print(
+        f"{case:>28} p {p:>6g} {name:>16}: {forward:9.3f} ms {both:9.3f} ms  "
+        f"{rates[0]:8.3f} {rates[1]:8.3f} T elements/s",
+        flush=True,
+    )
+    row = {"case": case, "p": str(p), "implementation": name}
+    return row | {"forward_ms": forward, "both_ms": both}
 
 
 def _time_layer(
     distance: Callable[[Tensor, Tensor, float], Tensor],
-    shape: tuple[int, ...],
+    x: Tensor,
+    weight: Tensor,
     p: float,
     seconds: float,
 ) -> tuple[float, float]:
-    x, weight = _operands(shape)
-    grad = torch.randn(shape[0], shape[2], device="cuda")
+    grad = torch.randn(x.shape[0], weight.shape[0], device="cuda")
     with torch.no_grad():
         forward = _least_ms(lambda: distance(x, weight, p), seconds)
     x.requires_grad_()
