@@ -81,7 +81,7 @@ template <class Power>
 struct PowerSlope {
   static constexpr int kRows = 2;
   static constexpr int64_t kFactors = 3;
-  const Power& power;
+  Power power;
 
   void flows(const float* factors, const V* t, V* flow) const {
     V distance[kRows], inverse[kRows];
@@ -134,7 +134,7 @@ inline void add_rows(const Slope& slope, const Strip& strip, const float* factor
 // All samples by outputs [first, first + count) of a strip, whose factors begin with output
 // `first`.
 template <class Slope>
-__attribute__((noinline)) void add_strip(const BackwardArgs& a, const Slope& slope,
+__attribute__((noinline)) void add_strip(const BackwardArgs& a, const Slope slope,
                                          const Strip& strip, int64_t first_output, int64_t count) {
   const int64_t rows = a.problem.num_rows;
   const int64_t block_size = a.problem.num_outputs * Slope::kFactors * kSlopeLanes;

@@ -104,7 +104,7 @@ inline void sum_of_list(const Listed& a, int64_t partial, V* total, const Add& a
 
 // Sums of (|lane - row| / max)^p.
 template <class Power>
-__attribute__((noinline)) void sum_of_shares(const Power& power, float unit, const Listed& a,
+__attribute__((noinline)) void sum_of_shares(const Power power, float unit, const Listed& a,
                                              int64_t partial, const V* max, V* total) {
   V largest[kVectors], inverse[kVectors];
   for (int v = 0; v < kVectors; ++v) {
@@ -121,7 +121,7 @@ __attribute__((noinline)) void sum_of_shares(const Power& power, float unit, con
 
 // Sums of what the pieces make of |lane - row|.
 template <class Pieces>
-__attribute__((noinline)) void sum_of_powers(const Pieces& pieces, const Listed& a, int64_t partial,
+__attribute__((noinline)) void sum_of_powers(const Pieces pieces, const Listed& a, int64_t partial,
                                              V* total) {
   sum_of_list(a, partial, total, [&](const V* t, V* sum) {
     V value[kVectors], factor[kVectors];

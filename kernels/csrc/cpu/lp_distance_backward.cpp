@@ -85,7 +85,7 @@ inline void add_inputs(const Power& power, const Factors& factors, const float* 
 
 // The same at all inputs listed.
 template <class Power>
-__attribute__((noinline)) void add_listed(const Power& power, const float* factor_data,
+__attribute__((noinline)) void add_listed(const Power power, const float* factor_data,
                                           const float* x, const float* w, const int32_t* list,
                                           int64_t count, float* grad_x, float* grad_w) {
   const Factors factors(factor_data);
@@ -159,6 +159,21 @@ void move_columns(const BackwardArgs& a, int64_t first, int64_t count) {
   }
 }
 
+// From gradients and distances of one output; returns the limit of its slopes.
+float finish_factors(const BackwardArgs& a, float* out) {
+  const V smallest = all(kSmallestDistance), infinity = all(__builtin_inff()), one = all(1.0f);
+  V limit = infinity;
+  for (int v = 0; v < kBlockVectors; ++v, out += kWidth) {
+    const V distance = load(out + kSlopeLanes) * all(a.scale);
+    const V is_small = select_gt(smallest, distance, one, all(0.0f));
+    store(out, where_ge(distance, smallest, load(out)));
+    store(out + kSlopeLanes, max(distance, is_small));
+    store(out + 2 * kSlopeLanes, where_ge(distance, smallest, all(a.plan.unit) / distance));
+    limit = min(limit, select_gt(smallest, distance, infinity, distance));
+  }
+  return smallest_lane(limit) * a.plan.threshold;
+}
+
 }  // namespace
 
 // Smaller distances than the smallest are left to double precision afterwards: their gradient is 0
@@ -167,21 +182,16 @@ void lp_distance_factors(const BackwardArgs& a, int64_t begin, int64_t end) {
   const Problem& problem = a.problem;
   for (int64_t block = begin; block < end; ++block) {
     float* limits = a.limits + block * problem.num_outputs;
-    for (int64_t o = 0; o < problem.num_outputs; ++o) limits[o] = __builtin_inff();
-    for (int lane = 0; lane < kSlopeLanes; ++lane) {
-      const int64_t k = block * kSlopeLanes + lane;
-      float* out = a.factors + block * problem.num_outputs * 3 * kSlopeLanes + lane;
-      for (int64_t o = 0; o < problem.num_outputs; ++o, out += 3 * kSlopeLanes) {
+    float* out = a.factors + block * problem.num_outputs * 3 * kSlopeLanes;
+    for (int64_t o = 0; o < problem.num_outputs; ++o, out += 3 * kSlopeLanes) {
+      for (int lane = 0; lane < kSlopeLanes; ++lane) {
+        const int64_t k = block * kSlopeLanes + lane;
         const bool is_real = k < problem.num_rows;
         const int64_t at = is_real ? row_at(a.order, k) * problem.out_stride + o : 0;
-        const float distance = is_real ? a.distance[at] * a.scale : 0.0f;
-        const bool counts = distance >= kSmallestDistance;
-        out[0] = counts ? a.grad[at] : 0.0f;
-        out[kSlopeLanes] = counts ? distance : 1.0f;
-        out[2 * kSlopeLanes] = counts ? a.plan.unit / distance : 0.0f;
-        const float limit = distance * a.plan.threshold;
-        if (counts && limit < limits[o]) limits[o] = limit;
+        out[lane] = is_real ? a.grad[at] : 0.0f;
+        out[kSlopeLanes + lane] = is_real ? a.distance[at] : 0.0f;
       }
+      limits[o] = finish_factors(a, out);
     }
   }
 }

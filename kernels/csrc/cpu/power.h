@@ -132,7 +132,12 @@ inline float lowest_piece(const PowerPlan& plan, float largest) {
 template <int kDegree>
 class PiecesPower {
  public:
-  explicit PiecesPower(const PowerPlan& plan, float largest = PowerPlan::kUnit) : plan_(plan) {
+  PiecesPower(const PowerPlan& plan, float largest)
+      : squarings_(plan.squarings),
+        piece_shift_(plan.piece_shift),
+        centre_(all(plan.centre)),
+        lowest_(all(lowest_piece(plan, largest))) {
+    for (int j = 0; j < kDegree; ++j) coefficients_[j] = all(plan.coefficients[j]);
     const int32_t top = bits_of(largest), exponent = bits_of(power_of_two_below(largest));
     const int32_t piece = top >> plan.piece_shift;
     // The piece of `largest` is the last of the table's; of each, the lower bits of its number say
@@ -142,27 +147,23 @@ class PiecesPower {
     const V scale = all(float_of(0x7f000000 - exponent));
     inverse_ = look_up(load(plan.inverse + first) * scale, lane);
     power_ = look_up(load(plan.power + first), lane);
-    lowest_ = all(lowest_piece(plan, largest));
   }
 
   // The powers are value[k] * factor[k].
   template <int kCount>
   void raise(const V* size, V* value, V* factor) const {
     V s[kCount];
-    const V centre = all(plan_.centre);
     for (int k = 0; k < kCount; ++k) {
       const V u = max_abs(lowest_, size[k]);
-      const I piece = shift_right(bits(u), plan_.piece_shift);
-      s[k] = fms(u, look_up(inverse_, piece), centre);
+      const I piece = shift_right(bits(u), piece_shift_);
+      s[k] = fms(u, look_up(inverse_, piece), centre_);
       factor[k] = look_up(power_, piece);
     }
-    const V last = all(plan_.coefficients[kDegree - 1]);
-    for (int k = 0; k < kCount; ++k) value[k] = s[k] + last;
+    for (int k = 0; k < kCount; ++k) value[k] = s[k] + coefficients_[kDegree - 1];
     for (int j = kDegree - 2; j >= 0; --j) {
-      const V c = all(plan_.coefficients[j]);
-      for (int k = 0; k < kCount; ++k) value[k] = fma(value[k], s[k], c);
+      for (int k = 0; k < kCount; ++k) value[k] = fma(value[k], s[k], coefficients_[j]);
     }
-    square<kCount>(plan_.squarings, value);
+    square<kCount>(squarings_, value);
   }
 
   template <int kCount>
@@ -174,8 +175,9 @@ class PiecesPower {
   }
 
  private:
-  const PowerPlan& plan_;
-  V inverse_, power_, lowest_;
+  int squarings_, piece_shift_;
+  V centre_, lowest_, inverse_, power_;
+  V coefficients_[kDegree];
 };
 
 // Calls f(power) with the power that the plan asks for.

@@ -236,7 +236,7 @@ double share_of_listed(const BackwardArgs& args) {
 // By lists where that is faster, which it is not where they have most inputs.
 void run_backward(BackwardArgs& args) {
   constexpr double kWorthLists = 0.7;
-  constexpr int64_t kInputsATask = 128;  // their block of samples and its gradient fit the L2 cache
+  constexpr int64_t kInputsATask = 256;  // their block of samples and its gradient fit the L2 cache
   const Kernels& k = kernels();
   const Problem& a = args.problem;
   const bool is_by_squares = args.p_squarings != 0;
@@ -267,7 +267,7 @@ void run_backward(BackwardArgs& args) {
   clear_gradients(a, static_cast<float*>(nullptr), args.grad_w);
   args.sums_w = has_sums ? space.take(w_size) : args.grad_w;
   if (has_sums) std::fill_n(args.sums_w, w_size, 0.0f);
-  args.inputs_a_task = std::min(kInputsATask, a.num_inputs);
+  args.inputs_a_task = padded(blocks(a.num_inputs, blocks(a.num_inputs, kInputsATask)));
   parallel(blocks(a.num_inputs, args.inputs_a_task), work_of(a),
            [&](int64_t begin, int64_t end) { k.lp_distance_backward(args, begin, end); });
 }
