@@ -1,5 +1,5 @@
 """The operators on NVIDIA GPUs: kernels compiled at run time, their launches, their static costs.
 
-`kernels.backend` registers `kernels.cuda.operators` with torch where a GPU is. The same launches
-run the same kernels on the CPU through a host shim (`kernels.cuda.shim`), for tests.
+`kernels.backend` registers them with torch where NVRTC is found. The same launches run the same
+kernels on the CPU through a host shim (`kernels.cuda.shim`), for tests.
 """

@@ -5,6 +5,8 @@ Legend as in `kernels.cuda.operators`. A gradient that is not wanted comes back 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from kernels.cuda.candidates import (
     BLOCK_ROWS,
     SMALLEST_P,
     CandidateArgs,
+    Candidates,
     find_candidates,
     gate_of,
     is_worth_a_look,
@@ -29,7 +32,7 @@ from kernels.cuda.kernel import (
     fields,
 )
 from kernels.cuda.operators import is_even_power
-from kernels.cuda.power_plan import LOGARITHM, on_device, plan_slope
+from kernels.cuda.power_plan import LOGARITHM, PowerPlan, on_device, plan_slope
 from kernels.cuda.problem import THREADS, launch_a_pair, vector_of, zeros_if
 from kernels.cuda.tiling import split_sizes
 
@@ -77,6 +80,27 @@ class _CandidateBackwardArgs(Arguments):
     )
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """One backward pass: operands, the power, what each pair contributes, gradients to fill."""
+
+    x: Tensor
+    weight: Tensor
+    groups: int
+    plan: PowerPlan | None
+    """None for even p to 32."""
+    numbers: Tensor | None
+    """The plan's, on the device."""
+    factors: Tensor
+    """(1 for even p, else 2; groups, outputs, samples), the latter two padded."""
+    largest: Tensor | None
+    """The largest distance and |x|, as bits; even p only."""
+    num_rare: Tensor
+    """How many pairs are out of float32's range and left to `_add_rare`."""
+    grad_x: Tensor
+    grad_w: Tensor
+
+
 def lp_distance_backward(
     device: Device,
     grad: Tensor,
@@ -89,38 +113,46 @@ def lp_distance_backward(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x, (B, G*I), and of the weights, (O, I)."""
     grad, x, weight, distance = (t.contiguous() for t in (grad, x, weight, distance))
-    if distance.numel() == 0 or not any(output_mask):
-        return zeros_if(output_mask[0], x), zeros_if(output_mask[1], weight)
-    plan = None if is_even_power(p) else plan_slope(p - 1)
-    values = None if plan is None else on_device(plan, x)
-    factors, largest, num_rare = _factors(device, grad, x, distance, p, groups, values)
     grad_x, grad_w = zeros_if(output_mask[0], x), zeros_if(output_mask[1], weight)
+    if distance.numel() == 0 or not any(output_mask):
+        return grad_x, grad_w
+    plan = None if is_even_power(p) else plan_slope(p - 1)
+    numbers = None if plan is None else on_device(plan, x)
+    factors = _factors(device, grad, x, distance, p, groups, numbers)
+    work = _Pass(x, weight, groups, plan, numbers, *factors, grad_x, grad_w)
     candidates = None
     if plan is not None and p >= SMALLEST_P and is_worth_a_look(x, weight, groups):
-        candidates = find_candidates(device, x, weight, groups, values, distance)
-        device.launch(
-            Kernel("candidate_backward", f"candidate_backward<{plan.degree}>"),
-            Launch(
-                (blocks_of(weight.shape[1], STRIP_INPUTS), 1, groups), THREADS, STRIP_SHARED_BYTES
-            ),
-            _CandidateBackwardArgs(
-                candidates=candidates.arguments,
-                factors=factors,
-                plan=values,
-                grad_x=_if_wanted(grad_x),
-                grad_w=_if_wanted(grad_w),
-                padded_outputs=factors.shape[2],
-            ),
-        )
+        candidates = find_candidates(device, x, weight, groups, numbers, distance)
+        _candidate_gradients(device, work, plan, candidates)
     slope = f"EvenSlope<{int(p)}>" if plan is None else f"PowerSlope<{plan.degree}>"
-    # With logarithms the special-function unit is the limit; long copies would only cost registers.
-    is_logarithm = plan is not None and plan.degree == LOGARITHM
-    vector = 1 if is_logarithm else vector_of(x, weight)
-    kernel = Kernel(_SOURCE, f"lp_distance_backward<{slope}, {vector}>")
-    _dense_gradients(
-        device, kernel, x, weight, factors, largest, values, grad_x, grad_w, gate_of(candidates)
+    _dense_gradients(device, work, slope, gate_of(candidates))
+    _add_rare(device, work, grad, distance, p)
+    return grad_x, grad_w
+
+
+def _candidate_gradients(
+    device: Device, work: _Pass, plan: PowerPlan, candidates: Candidates
+) -> None:
+    """Fill the wanted gradients, if the gate says so."""
+    strips = blocks_of(work.weight.shape[1], STRIP_INPUTS)
+    device.launch(
+        Kernel("candidate_backward", f"candidate_backward<{plan.degree}>"),
+        Launch((strips, 1, work.groups), THREADS, STRIP_SHARED_BYTES),
+        _CandidateBackwardArgs(
+            candidates=candidates.arguments,
+            factors=work.factors,
+            plan=work.numbers,
+            grad_x=_if_wanted(work.grad_x),
+            grad_w=_if_wanted(work.grad_w),
+            padded_outputs=work.factors.shape[2],
+        ),
     )
-    for gradient, kind in ((grad_x, "grad_x"), (grad_w, "grad_w")):
+
+
+def _add_rare(device: Device, work: _Pass, grad: Tensor, distance: Tensor, p: float) -> None:
+    """Add the pairs that are out of float32's range; nearly always there are none."""
+    x, weight = work.x, work.weight
+    for gradient, kind in ((work.grad_x, "grad_x"), (work.grad_w, "grad_w")):
         if gradient.numel() == 0:
             continue
         device.launch(
@@ -131,11 +163,11 @@ def lp_distance_backward(
                 w=weight,
                 grad=grad,
                 distance=distance,
-                largest=largest,
-                num_rare=num_rare,
-                plan=values,
+                largest=work.largest,
+                num_rare=work.num_rare,
+                plan=work.numbers,
                 rows=x.shape[0],
-                outputs=weight.shape[0] // groups,
+                outputs=weight.shape[0] // work.groups,
                 inputs=weight.shape[1],
                 x_stride=x.shape[1],
                 out_stride=weight.shape[0],
@@ -143,7 +175,6 @@ def lp_distance_backward(
                 **{kind: gradient},
             ),
         )
-    return grad_x, grad_w
 
 
 def _factors(
@@ -155,7 +186,7 @@ def _factors(
     groups: int,
     plan: Tensor | None,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Factors of each pair's slopes; the largest distance and |x|; the number of rare pairs."""
+    """Return `factors`, `largest` and `num_rare` of a pass."""
     rows, outputs = distance.shape[0], distance.shape[1] // groups
     padded_rows = blocks_of(rows, BLOCK_ROWS) * BLOCK_ROWS
     padded_outputs = blocks_of(outputs, STAGE_OUTPUTS) * STAGE_OUTPUTS
@@ -192,36 +223,28 @@ def _factors(
     return factors, largest, num_rare
 
 
-def _dense_gradients(
-    device: Device,
-    kernel: Kernel,
-    x: Tensor,
-    weight: Tensor,
-    factors: Tensor,
-    largest: Tensor | None,
-    plan: Tensor | None,
-    grad_x: Tensor,
-    grad_w: Tensor,
-    gate: Tensor | None,
-) -> None:
+def _dense_gradients(device: Device, work: _Pass, slope: str, gate: Tensor | None) -> None:
     """Fill the wanted gradients, unless the gate says that candidates have."""
-    num_factors, groups, padded_outputs, padded_rows = factors.shape
+    x, weight = work.x, work.weight
+    # With logarithms the special-function unit is the limit; long copies would only cost registers.
+    is_logarithm = work.plan is not None and work.plan.degree == LOGARITHM
+    vector = 1 if is_logarithm else vector_of(x, weight)
+    num_factors, groups, padded_outputs, padded_rows = work.factors.shape
     row_blocks = padded_rows // BLOCK_ROWS
     blocks = row_blocks * blocks_of(weight.shape[1], BLOCK_INPUTS)
     stages = padded_outputs // STAGE_OUTPUTS
     split_stages = cut_outputs(blocks * groups, stages, device.num_processors)
     splits = blocks_of(stages, split_stages)
-    parts_x = _parts(grad_x, splits)
-    parts_w = _parts(grad_w, row_blocks)
+    parts_x, parts_w = _parts(work.grad_x, splits), _parts(work.grad_w, row_blocks)
     device.launch(
-        kernel,
+        Kernel(_SOURCE, f"lp_distance_backward<{slope}, {vector}>"),
         Launch((blocks, splits, groups), THREADS, backward_shared_bytes(num_factors)),
         _BackwardArgs(
             x=x,
             w=weight,
-            factors=factors,
-            plan=plan,
-            largest=largest,
+            factors=work.factors,
+            plan=work.numbers,
+            largest=work.largest,
             grad_x=_if_wanted(parts_x),
             grad_w=_if_wanted(parts_w),
             rows=x.shape[0],
@@ -234,8 +257,8 @@ def _dense_gradients(
             gate=gate,
         ),
     )
-    _sum_parts(device, parts_x, grad_x, gate)
-    _sum_parts(device, parts_w, grad_w, gate)
+    _sum_parts(device, parts_x, work.grad_x, gate)
+    _sum_parts(device, parts_w, work.grad_w, gate)
 
 
 def _parts(gradient: Tensor, count: int) -> Tensor:
