@@ -19,7 +19,7 @@ from pathlib import Path
 
 from kernels import compiler
 from kernels.cuda.kernel import Kernel
-from kernels.cuda.nvrtc import compile_kernel
+from kernels.cuda.nvrtc import Binary, compile_kernel
 
 # Of csrc/cuda: turns of the innermost loop a stage; stages between two moves of sums to memory.
 _TURNS_A_STAGE = 4
@@ -33,58 +33,67 @@ _UNITS = {
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What one compiled kernel costs."""
+class Registers:
+    """What one compiled kernel asks of a thread."""
 
-    registers: int
-    """Of a thread."""
+    used: int
     spilled_bytes: int
-    """Of a thread's registers that had to go to memory."""
-    slots: float | None
-    """Instructions an element; None for kernels without a loop over elements."""
-    unit_slots: float | None
+    """Of registers that had to go to memory."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one compiled kernel with a loop over elements costs."""
+
+    registers: Registers
+    slots: float
+    """Instructions an element."""
+    unit_slots: float
     """Time of the busiest slower unit, in slots an element: the larger of the two counts."""
 
 
 @functools.cache
-def cost_of(kernel: Kernel, architecture: int) -> Cost:
-    """Compile a kernel and count.
+def registers_of(kernel: Kernel, architecture: int) -> Registers:
+    """Compile a kernel and look at its registers.
 
     Raises:
         BuildError: There is no NVRTC or no cuobjdump.
     """
     binary = compile_kernel(kernel, architecture)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(binary.code)
-        file.flush()
-        usage = _run("-res-usage", file.name)
-        listing = _run("-sass", file.name)
+    usage = _dump("-res-usage", binary)
     used = re.search(rf"Function {re.escape(binary.name)}:\s*(.*)", usage)
     assert used, f"cuobjdump does not list {binary.name}"
     numbers = {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", used[1])}
-    elements = elements_a_turn(kernel)
-    slots = unit_slots = None
-    if elements is not None:
-        weights = _weighted(_instructions(listing, binary.name), _stages_a_sum(kernel))
-        slots = sum(weights.values()) / elements
-        unit_slots = max(
-            sum(weights[name] for name in names) * time / elements
-            for names, time in _UNITS.values()
-        )
-    return Cost(numbers["REG"], numbers["STACK"] + numbers["LOCAL"], slots, unit_slots)
+    return Registers(numbers["REG"], numbers["STACK"] + numbers["LOCAL"])
 
 
-def elements_a_turn(kernel: Kernel) -> int | None:
-    """Return how many elements a turn of the innermost loop computes, a thread; None without one.
+@functools.cache
+def cost_of(kernel: Kernel, architecture: int) -> Cost:
+    """Compile a kernel with a loop over elements and count.
 
-    None also where rows are not aligned: what moves single floats loops by itself, which the count
-    would miss.
+    Raises:
+        BuildError: There is no NVRTC or no cuobjdump.
+    """
+    binary = compile_kernel(kernel, architecture)
+    elements = _elements_a_turn(kernel)
+    code = _instructions(_dump("-sass", binary), binary.name)
+    weights = _weighted(code, _stages_a_sum(kernel))
+    unit_slots = max(
+        sum(weights[name] for name in names) * time / elements for names, time in _UNITS.values()
+    )
+    slots = sum(weights.values()) / elements
+    return Cost(registers_of(kernel, architecture), slots, unit_slots)
+
+
+def _elements_a_turn(kernel: Kernel) -> int:
+    """How many elements a turn of the innermost loop computes, a thread.
+
+    Only where rows are aligned: what moves single floats loops by itself, which a count would miss.
     """
     if tile := re.search(r"Tile<(\d+), (\d+), 4, \d+>", kernel.expression):
         return int(tile[1]) * int(tile[2]) * 4
-    if re.match(r"lp_distance_backward<.*, 4>", kernel.expression):
-        return 8 * 4 * 4
-    return None
+    assert re.match(r"lp_distance_backward<.*, 4>", kernel.expression), kernel.expression
+    return 8 * 4 * 4
 
 
 def _stages_a_sum(kernel: Kernel) -> int:
@@ -127,9 +136,12 @@ def _instructions(listing: str, name: str) -> list[tuple[int, str, int | None]]:
     return found
 
 
-def _run(option: str, path: str) -> str:
-    command = [_cuobjdump(), option, path]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def _dump(option: str, binary: Binary) -> str:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary.code)
+        file.flush()
+        command = [_cuobjdump(), option, file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @functools.cache

@@ -5,7 +5,6 @@ The floor counts the arithmetic alone: what no arrangement of loads and loops ca
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -98,6 +97,6 @@ def print_table() -> None:
 
 
 def _cells(row: Row, cost: Cost) -> str:
-    slots, unit = cost.slots or math.nan, cost.unit_slots or math.nan
-    numbers = f"{row.floor:>10.2f}{slots:>10.2f}{row.budget:>10.2f}{unit:>10.2f}"
-    return f"{numbers}{cost.registers:>10}{cost.spilled_bytes:>10}"
+    numbers = (row.floor, cost.slots, row.budget, cost.unit_slots)
+    registers = (cost.registers.used, cost.registers.spilled_bytes)
+    return "".join(f"{n:>10.2f}" for n in numbers) + "".join(f"{n:>10}" for n in registers)
