@@ -65,7 +65,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shard")
+    return write_shards(tmp_path_factory.mktemp("shard"))
+
+
+def write_shards(folder: Path) -> Path:
     random = np.random.default_rng(0)
     splits = {name: make_split(folder, name, random) for name in NUM_IMAGES}
     manifest = Manifest(
@@ -97,19 +100,19 @@ def make_split(folder: Path, name: str, random: np.random.Generator) -> Split:
 
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., Settings]:
+    return tiny_settings
+
+
+def tiny_settings(**changes: Any) -> Settings:
     """`tiny(loss={"kind": "hinge"}, seed=1)`: the tiny settings, some of them replaced.
 
     A group given as a dict without `kind` is merged into the one it replaces.
     """
-
-    def settings(**changes: Any) -> Settings:
-        merged = dict(TINY)
-        for name, value in changes.items():
-            is_part = isinstance(value, dict) and "kind" not in value
-            merged[name] = merged.get(name, {}) | value if is_part else value
-        return Settings.model_validate(merged)
-
-    return settings
+    merged = dict(TINY)
+    for name, value in changes.items():
+        is_part = isinstance(value, dict) and "kind" not in value
+        merged[name] = merged.get(name, {}) | value if is_part else value
+    return Settings.model_validate(merged)
 
 
 @pytest.fixture

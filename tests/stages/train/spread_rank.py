@@ -1,9 +1,11 @@
 """One rank of `test_spread.py`: trains each case for 50 steps and writes what came out.
 
-Arguments: the shard artifact, the folder to write to, a JSON file with the cases.
+Arguments: the shard artifact, the folder to write to, a JSON file with the cases, and `nudged` if
+the weights are to start a last bit up, down or not away.
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -25,20 +27,25 @@ NUM_STEPS = 50
 
 
 def main() -> None:
-    data_dir, folder, cases = map(Path, sys.argv[1:])
+    data_dir, folder, cases = map(Path, sys.argv[1:4])
     ranks = Ranks.from_environment()
     device = join_ranks(ranks)
     for name, text in json.loads(cases.read_text()).items():
         settings = Settings.model_validate(text)
-        tensors = train(settings, ranks, open_data(data_dir, settings, ranks, device))
+        data = open_data(data_dir, settings, ranks, device)
+        tensors = train(settings, ranks, data, is_nudged="nudged" in sys.argv[4:])
         if ranks.is_first:
             save_file(tensors, folder / f"{name}.safetensors")
     leave_ranks()
 
 
-def train(settings: Settings, ranks: Ranks, data: TrainingData) -> dict[str, torch.Tensor]:
+def train(
+    settings: Settings, ranks: Ranks, data: TrainingData, is_nudged: bool
+) -> dict[str, torch.Tensor]:
     torch.manual_seed(settings.seed)
     network = build_network(settings.network, data.manifest.image_shape, 3)
+    if is_nudged:
+        nudge_(network)
     objective = Objective(network, settings.loss, data.normalisation.eps_input(settings.eps_train))
     engine = Engine(objective, settings.optimiser, settings.spread, ranks)
     cut = data.batches.cut
@@ -59,6 +66,13 @@ def train(settings: Settings, ranks: Ranks, data: TrainingData) -> dict[str, tor
     restored = engine.state()
     assert all(torch.equal(restored[name], tensor) for name, tensor in state.items())
     return state | {"losses": torch.stack(losses)}
+
+
+@torch.no_grad()
+def nudge_(network: torch.nn.Module) -> None:
+    for weight in network.parameters():
+        away = torch.randint_like(weight, -1, 2) * math.inf  # -inf, NaN or inf
+        weight.copy_(torch.where(away.isnan(), weight, torch.nextafter(weight, away)))
 
 
 if __name__ == "__main__":

@@ -83,13 +83,13 @@ def test_a_run_goes_on_with_other_ranks_and_another_stage(
     train: Train,
     start_ranks: Callable[..., list["subprocess.Popen[str]"]],
 ) -> None:
-    """Begun by 2 ranks at ZeRO 2, continued by 4 at ZeRO 3, ended by 1 at ZeRO 0."""
+    """Begun by 2 ranks at ZeRO 2, continued by 3 at ZeRO 3 and 4 at ZeRO 1, ended by 1 at 0."""
     rising = {"epochs": 10, "p_rise_epoch": 0, "p_infinite_epoch": 10}
     mixture = {"loss": {"kind": "mixture"}, "eps_train": "1/5"}
     common = OFTEN | mixture | {"schedule": rising}
     whole = train(tmp_path / "whole", tiny(**common))
     folder = tmp_path / "moved"
-    for num_ranks, stage in ((2, 2), (4, 3)):
+    for num_ranks, stage in ((2, 2), (3, 3), (4, 1)):
         before = newest_step(folder) or 0
         settings = tiny(**common, spread={"zero_stage": stage, "bucket_elements": 1000})
         ranks = start_ranks(folder, settings, num_ranks)
