@@ -31,7 +31,9 @@ SOURCE_DIR = Path(__file__).parent / "csrc" / "cpu"
 COMMON_SOURCES = (
     "bind",
     "bind_sparse",
-    "run",
+    "operands",
+    "run_backward",
+    "run_forward",
     "run_integers",
     "dispatch",
     "plain",
