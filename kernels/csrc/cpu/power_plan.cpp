@@ -21,6 +21,9 @@ constexpr double kLargestShare = 8;
 // Degrees that the kernels are compiled for.
 constexpr int kNarrowDegrees[] = {2, 3, 4, 5, 6, 7, 9, 12};
 constexpr int kPiecesDegrees[] = {2, 3, 4, 5, 6};
+// Slopes up to this degree are narrow (from p = 29 or so), though pieces may be some percent
+// faster.
+constexpr int kExactDegree = 7;
 // Powers down to 2^-kSmallestPowerBits leave room for others that count beside them.
 constexpr double kSmallestPowerBits = 80;
 // Larger coefficients would cancel, and lose in float32 what the fit has gained.
@@ -243,6 +246,9 @@ PowerPlan make_plan(double q, double kept_bits, PowerUse use, int table_size) {
   plan.threshold = static_cast<float>(exp2(-kept_bits / q));
   PowerPlan narrow = plan, pieces = plan;
   const bool is_narrow = set_narrow(q, kept_bits, use, &narrow);
+  // The slope of an input that decides alone is exactly 1 there: gradients that cancel leave no
+  // rounding, of which Adam would make full steps.
+  if (is_narrow && use == PowerUse::kSlope && narrow.degree <= kExactDegree) return narrow;
   const bool is_in_pieces = set_pieces(q, kept_bits, use, table_size, &pieces);
   if (is_in_pieces &&
       (!is_narrow || pieces.degree + pieces.squarings < narrow.degree + narrow.squarings)) {
