@@ -59,7 +59,7 @@ def _share(case: Sequence[Timing], best: Limits) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+    return f"{value:.0f}" if value >= 99.5 else f"{value:.2g}"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
