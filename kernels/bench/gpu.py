@@ -25,9 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels import ops, reference
+from kernels import reference
 from kernels.backend import backend
 from kernels.bench.cases import parse_with_network, trained_cases
+from kernels.bench.timing import cdist, composed, ours
 from kernels.cuda.adam import control_of, decayed_adam_
 from kernels.cuda.captured import CapturedStep
 from kernels.cuda.driver import gpu
@@ -71,10 +72,10 @@ def _errors() -> Iterator[dict[str, Any]]:
         x, weight = _operands(shape)
         for p in NORMS:
             exact = _reference(x.double(), weight.double(), p)
-            ours = _error(_distance(x, weight, p), exact)
+            error = _error(ours(x, weight, p), exact)
             plain = _error(_reference(x, weight, p), exact)
-            print(f"{shape!s:>18} p {p:>6g}  error {ours:.1e}  formula in float32 {plain:.1e}")
-            yield {"shape": shape, "p": str(p), "error": ours, "formula": plain}
+            print(f"{shape!s:>18} p {p:>6g}  error {error:.1e}  formula in float32 {plain:.1e}")
+            yield {"shape": shape, "p": str(p), "error": error, "formula": plain}
 
 
 def _layers(seconds: float) -> Iterator[dict[str, Any]]:
@@ -82,9 +83,9 @@ def _layers(seconds: float) -> Iterator[dict[str, Any]]:
     for shape in LAYERS:
         for p in NORMS:
             for name, distance, batch in (
-                ("ours", _distance, shape[0]),
-                ("torch.cdist", _cdist, CDIST_BATCH),
-                ("torch operations", _plain, PLAIN_BATCH),
+                ("ours", ours, shape[0]),
+                ("torch.cdist", cdist, CDIST_BATCH),
+                ("torch operations", composed, PLAIN_BATCH),
             ):
                 part = (batch, *shape[1:])
                 times = _time_layer(distance, *_operands(part), p, seconds)
@@ -95,7 +96,7 @@ def _trained(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Milliseconds of a trained network's layers."""
     for case in trained_cases(arguments.network, arguments.images):
         x, weight = case.x.cuda(), case.weight.cuda()
-        times = _time_layer(_distance, x, weight, case.p, arguments.seconds)
+        times = _time_layer(ours, x, weight, case.p, arguments.seconds)
         yield _layer_row(case.name, "ours", case.num_elements, case.p, times)
 
 
@@ -176,7 +177,7 @@ def _fused_iteration(weights: list[Tensor], x: Tensor, p: float) -> Callable[[fl
 
 def _loss(weights: list[Tensor], x: Tensor, p: float) -> Tensor:
     for weight in weights:
-        x = _distance(x, weight, p)
+        x = ours(x, weight, p)
         x = x - x.mean(0)
     return x.square().mean()
 
@@ -195,26 +196,10 @@ def _operands(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return x, torch.randn(shape[2], shape[1], device="cuda", generator=generator)
 
 
-def _distance(x: Tensor, weight: Tensor, p: float) -> Tensor:
-    return ops.linf_distance(x, weight) if math.isinf(p) else ops.lp_distance(x, weight, p)
-
-
 def _reference(x: Tensor, weight: Tensor, p: float) -> Tensor:
     if math.isinf(p):
         return reference.linf_distance(x, weight, 1)
     return reference.lp_distance(x, weight, p, 1)
-
-
-def _cdist(x: Tensor, weight: Tensor, p: float) -> Tensor:
-    return torch.cdist(x, weight, p=p)
-
-
-def _plain(x: Tensor, weight: Tensor, p: float) -> Tensor:
-    size = (x[:, None] - weight).abs()
-    largest = size.amax(2, keepdim=True)
-    if math.isinf(p):
-        return largest[:, :, 0]
-    return largest[:, :, 0] * (size / largest).pow(p).sum(2).pow(1 / p)
 
 
 def _error(value: Tensor, exact: Tensor) -> float:

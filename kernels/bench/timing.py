@@ -36,24 +36,25 @@ def time_random(case: Case) -> list[Timing]:
     timings = [_time(name, case, distance) for name, distance in OTHERS.items()]
     for name in available_cpu_kernels():
         with cpu_kernels(name):
-            timings.append(_time(name, case, _ours))
+            timings.append(_time(name, case, ours))
     return timings
 
 
 def time_trained(case: Case) -> list[Timing]:
     """Time torch.cdist, the kernels in use looking at every input, and the same with skipping."""
-    timings = [_time("torch.cdist", case, _cdist)]
+    timings = [_time("torch.cdist", case, cdist)]
     with every_input():
-        timings.append(_time(EVERY_INPUT, case, _ours))
-    timings.append(_time(SKIPPING, case, _ours))
+        timings.append(_time(EVERY_INPUT, case, ours))
+    timings.append(_time(SKIPPING, case, ours))
     return timings
 
 
-def _cdist(x: Tensor, weight: Tensor, p: float) -> Tensor:
+def cdist(x: Tensor, weight: Tensor, p: float) -> Tensor:
+    """Torch's own distances."""
     return torch.cdist(x, weight, p=p)
 
 
-def _composed(x: Tensor, weight: Tensor, p: float) -> Tensor:
+def composed(x: Tensor, weight: Tensor, p: float) -> Tensor:
     """What one would write without this package; it keeps every difference in memory."""
     size = (x[:, None] - weight).abs()
     largest = size.amax(2, keepdim=True)
@@ -62,7 +63,8 @@ def _composed(x: Tensor, weight: Tensor, p: float) -> Tensor:
     return largest[:, :, 0] * (size / largest).pow(p).sum(2).pow(1 / p)
 
 
-def _ours(x: Tensor, weight: Tensor, p: float) -> Tensor:
+def ours(x: Tensor, weight: Tensor, p: float) -> Tensor:
+    """The operators of this package, p = infinity among them."""
     return ops.linf_distance(x, weight) if math.isinf(p) else ops.lp_distance(x, weight, p)
 
 
@@ -90,8 +92,8 @@ class _Reference(torch.autograd.Function):
 
 
 OTHERS: dict[str, Distance] = {
-    "torch.cdist": _cdist,
-    "torch operations": _composed,
+    "torch.cdist": cdist,
+    "torch operations": composed,
     "reference": _Reference.apply,
 }
 
