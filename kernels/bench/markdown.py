@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from kernels.bench.limits import Limits
-from kernels.bench.timing import EVERY_INPUT, SKIPPING, Timing
+from kernels.bench.timing import EVERY_INPUT, SKIPPING, SKIPPING_AVX2, Timing
+
+TRAINED = (EVERY_INPUT, SKIPPING, SKIPPING_AVX2)
 
 
 def limits_table(limits: dict[str, Limits]) -> str:
@@ -27,12 +29,12 @@ def random_table(timings: Sequence[Timing], best: Limits) -> str:
 
 def trained_table(timings: Sequence[Timing]) -> str:
     """Hidden layers of a trained network: what skipping gains, forward + backward."""
-    header = ("layer", "p", "torch.cdist", EVERY_INPUT, SKIPPING, "by skipping, both")
+    header = ("layer", "p", "torch.cdist", *TRAINED, "by skipping, both")
     rows = []
     for case in _by_case(timings):
         of = {timing.implementation: timing for timing in case}
         gain = f"{of[SKIPPING].both / of[EVERY_INPUT].both:.1f}x"
-        cells = [_against(of[name], case[0]) for name in (EVERY_INPUT, SKIPPING)]
+        cells = [_against(of[name], case[0]) if name in of else "" for name in TRAINED]
         rows.append((case[0].case, f"{case[0].p:g}", _rates(case[0]), *cells, gain))
     return _table(header, rows)
 

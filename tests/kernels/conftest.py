@@ -54,3 +54,13 @@ def error_of(value: Tensor, exact: Tensor, terms: Tensor | None = None) -> float
         return 0.0
     scale = (exact if terms is None else terms).abs().max().item() or 1.0
     return (value.double() - exact).abs().max().item() / scale
+
+
+def absolute_terms(
+    x: Tensor, weight: Tensor, p: float, grad: Tensor, distance: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What each result adds up, in absolute value and float64: distance, grad_x, grad_weight."""
+    size = (x.double()[:, None] - weight.double()).abs()
+    slope = (size / distance.masked_fill(distance == 0, 1.0)[:, :, None]).pow(p - 1)
+    flow = grad.double().abs()[:, :, None] * slope
+    return distance, flow.sum(1), flow.sum(0)

@@ -8,6 +8,7 @@
 // No sum is one long chain, whose rounding grows with its length: grad_x is added up by kOutputs
 // outputs, grad_w by kSamples samples.
 #include "kernels.h"
+#include "memory.h"
 #include "power.h"
 
 namespace supnorm {
@@ -59,10 +60,6 @@ void unpack_columns(const float* packed, const int32_t* order, int64_t packed_ro
       for (int lane = 0; lane < left; ++lane) to[lane] = from[lane];
     }
   }
-}
-
-void clear(float* data, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) data[i] = 0.0f;
 }
 
 // t^(2^kSquarings - 1) times a factor.
@@ -193,19 +190,16 @@ class Scratch {
  public:
   explicit Scratch(const Problem& problem)
       : x_size_(padded_rows(problem) * kDenseInputs),
-        floats_(new float[2 * x_size_ + 2 * kOutputsAtOnce * kDenseInputs]) {}
-  ~Scratch() { delete[] floats_; }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
+        floats_(2 * x_size_ + 2 * kOutputsAtOnce * kDenseInputs) {}
 
-  float* x() const { return floats_; }
-  float* grad_x() const { return floats_ + x_size_; }
-  float* w() const { return floats_ + 2 * x_size_; }
+  float* x() const { return floats_.data(); }
+  float* grad_x() const { return x() + x_size_; }
+  float* w() const { return x() + 2 * x_size_; }
   float* grad_w() const { return w() + kOutputsAtOnce * kDenseInputs; }
 
  private:
   int64_t x_size_;
-  float* floats_;
+  Memory<float> floats_;
 };
 
 // Adds outputs [first, first + count) at the inputs from `input`, num_inputs of them.

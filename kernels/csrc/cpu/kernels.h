@@ -65,15 +65,12 @@ struct BackwardArgs {
   float* limits;
   const int32_t* order;   // of the samples along the lanes; null for that of the matrix
   const float* scaled_w;  // (O, I), for lists
-  float* sums_w;          // (O, I), zero before: of some samples; grad_w itself where there are few
+  float* sums_w;          // (tasks, O, inputs_a_task): of lists, gradients of some samples
   int64_t inputs_a_task;  // of lists
 };
 
 // Samples side by side where factors of gradients are kept, whatever the vectors.
 constexpr int kSlopeLanes = 16;
-
-// Samples of which lp_distance_backward may add all to grad_w one block after the other.
-constexpr int64_t kFewSamples = 512;
 
 // Inputs that one task of dense_backward takes.
 constexpr int64_t kDenseInputs = 64;

@@ -31,13 +31,13 @@ constexpr double kSparseShare = 0.5;
 struct TaskMax {
   static_assert(kTaskRows % kRows == 0, "a task is a whole number of tiles");
   static constexpr int64_t kSize = kTaskRows * kLanes;
-  float value[kSize], chunk[kSize];
+  alignas(64) float value[kSize], chunk[kSize];
 };
 
 // One chunk of a tile's rows, side by side: as far apart as they lie in a matrix they would evict
 // one another from the L1 cache.
 struct RowsChunk {
-  float data[kRows][kChunk + 16];
+  alignas(64) float data[kRows][kChunk + 16];
 
   RowsChunk(const ForwardArgs& a, const int64_t* rows, int64_t begin, int64_t count) {
     for (int r = 0; r < kRows; ++r) {
@@ -234,7 +234,7 @@ bool sparse_task(const ForwardArgs& a, const Task& task, int32_t* list) {
   SparseRows<kFindsInput> sparse(a, task, list);
   if (!sparse.are_few((task.first_row + task.last_row) / 2)) return false;
   for_each_tile<kStoreRows>(a, task, [&](const int64_t* rows, const TilePlace& place) {
-    float value[kStoreRows * kLanes], input[kStoreRows * kLanes];
+    alignas(64) float value[kStoreRows * kLanes], input[kStoreRows * kLanes];
     for (int r = 0; r < place.num_rows; ++r) {
       sparse.take(rows[r], value + r * kLanes, input + r * kLanes);
     }
@@ -252,7 +252,7 @@ bool is_done_sparsely(const ForwardArgs& a, const Task& task, int32_t* list) {
 }  // namespace
 
 void linf_distance(const ForwardArgs& a, int64_t begin, int64_t end) {
-  const List list(a.problem.num_inputs);
+  const Memory<int32_t> list(list_room(a.problem.num_inputs));
   for (int64_t index = begin; index < end; ++index) {
     const Task task = task_at(a, index);
     if (!is_done_sparsely(a, task, list.data())) dense_task(a, task);

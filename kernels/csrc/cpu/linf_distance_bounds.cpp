@@ -48,7 +48,7 @@ __attribute__((noinline)) void bounds_tile(const ForwardArgs& a, const float* pa
     lower[r] = a.problem.x + rows[r] * a.problem.x_stride;
     upper[r] = a.upper + rows[r] * a.problem.x_stride;
   }
-  float smallest[kRows * kLanes], largest[kRows * kLanes];
+  alignas(64) float smallest[kRows * kLanes], largest[kRows * kLanes];
   const V zero = all(0.0f);
   for (int lane = 0; lane < kLanes; lane += kPassLanes) {
     Extremes e;

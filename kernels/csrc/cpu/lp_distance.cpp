@@ -183,7 +183,7 @@ void general_tile(const ForwardArgs& a, const LaneBlock& block, const int64_t* r
   const float unscale = 1.0f / a.scale;
   for (int r = 0; r < place.num_rows; ++r) {
     float* distance = result + r * kLanes;
-    float largest[kLanes];
+    alignas(64) float largest[kLanes];
     general_row(a, block, a.broadcast + rows[r] * a.broadcast_stride, list, distance, largest);
     for (int lane = 0; lane < place.num_lanes; ++lane) {
       distance[lane] *= unscale;
@@ -223,7 +223,7 @@ bool squares_tile(const ForwardArgs& a, const float* packed, const float* const*
 void squares_task(const ForwardArgs& a, const Task& task, int32_t* list) {
   const LaneBlock block = lane_block(a, task.block);
   for_each_tile<kRows>(a, task, [&](const int64_t* rows, const TilePlace& place) {
-    float result[kRows * kLanes];
+    alignas(64) float result[kRows * kLanes];
     const float* pointers[kRows];
     for (int r = 0; r < kRows; ++r) pointers[r] = a.broadcast + rows[r] * a.broadcast_stride;
     if (!squares_tile(a, block.packed, pointers, result)) {
@@ -237,7 +237,7 @@ void general_task(const ForwardArgs& a, const Task& task, int32_t* list) {
   constexpr int kStoreRows = 8;
   const LaneBlock block = lane_block(a, task.block);
   for_each_tile<kStoreRows>(a, task, [&](const int64_t* rows, const TilePlace& place) {
-    float result[kStoreRows * kLanes];
+    alignas(64) float result[kStoreRows * kLanes];
     general_tile(a, block, rows, place, list, result);
     store_tile(a, place, result, a.out);
   });
@@ -247,7 +247,7 @@ void general_task(const ForwardArgs& a, const Task& task, int32_t* list) {
 
 void lp_distance(const ForwardArgs& a, int64_t begin, int64_t end) {
   const FlushToZero guard;
-  const List list(a.problem.num_inputs);
+  const Memory<int32_t> list(list_room(a.problem.num_inputs));
   for (int64_t index = begin; index < end; ++index) {
     const Task task = task_at(a, index);
     if (a.p_squarings != 0) {

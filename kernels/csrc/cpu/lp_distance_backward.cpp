@@ -17,29 +17,46 @@ namespace supnorm {
 namespace SUPNORM_ISA {
 namespace {
 
-// What a task keeps of one block of samples for its inputs: [input][lane].
+constexpr int64_t kOutputs = 128, kBlocks = 16;
+// Blocks of samples that go through kOutputs outputs together, which then stay in the L2 cache.
+constexpr int64_t kGroup = 4;
+static_assert(kBlocks % kGroup == 0, "sums of grad_w are of whole groups");
+
+// The inputs of a task, and its own memory for their sums of grad_w, [output][inputs_a_task]:
+// processors fetch ahead, and would fetch what another is writing to.
+struct Inputs {
+  int64_t first, count;
+  float* sums_w;
+};
+
+// One block of samples at the inputs of a task: [input][lane].
+struct Block {
+  float *x, *grad_x, *low, *high;
+};
+
+// What a task keeps of a group of blocks.
 class Scratch {
  public:
   explicit Scratch(int64_t count)
-      : floats_(new float[count * (3 * kSlopeLanes + 2)]), list_(count), count_(count) {}
-  ~Scratch() { delete[] floats_; }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
+      : count_(count),
+        floats_((2 * kGroup + 1) * count * kSlopeLanes),
+        ends_(2 * kGroup * count),
+        list_(list_room(count)) {}
 
-  float* x() const { return floats_; }
-  float* grad_x() const { return floats_ + count_ * kSlopeLanes; }
-  float* sums() const { return floats_ + 2 * count_ * kSlopeLanes; }  // of grad_x
-  float* low() const { return floats_ + 3 * count_ * kSlopeLanes; }
-  float* high() const { return low() + count_; }
+  Block block(int64_t k) const {
+    const int64_t size = count_ * kSlopeLanes;
+    float *x = floats_.data() + 2 * k * size, *low = ends_.data() + 2 * k * count_;
+    return {x, x + size, low, low + count_};
+  }
+  // Of the gradient at one block and some outputs.
+  float* sums() const { return floats_.data() + 2 * kGroup * count_ * kSlopeLanes; }
   int32_t* list() const { return list_.data(); }
 
  private:
-  float* floats_;
-  List list_;
   int64_t count_;
+  Memory<float> floats_, ends_;
+  Memory<int32_t> list_;
 };
-
-constexpr int64_t kOutputs = 128, kBlocks = 16;
 
 // A block of samples in vectors, and the inputs of which as many vectors are raised together.
 constexpr int kBlockVectors = kSlopeLanes / kWidth;
@@ -120,42 +137,60 @@ void move_sums(float* sums, int64_t count, float* total) {
 }
 
 // Outputs [begin, end) and one block of samples: adds to the sums of grad_x, and to grad_w.
-void add_outputs(const BackwardArgs& a, const Scratch& scratch, int64_t block, int64_t begin,
-                 int64_t end, int64_t first, int64_t count) {
+void add_outputs(const BackwardArgs& a, const Inputs& inputs, const Scratch& scratch,
+                 const Block& here, int64_t block, int64_t begin, int64_t end) {
   const Problem& problem = a.problem;
-  const Span span = {scratch.low(), scratch.high()};
+  const Span span = {here.low, here.high};
   for (int64_t o = begin; o < end; ++o) {
-    const int64_t at = block * problem.num_outputs + o, row = o * problem.num_inputs + first;
-    const float* w = a.scaled_w + row;
-    const int64_t listed = list_candidates(span, w, count, a.limits[at], scratch.list());
+    const int64_t at = block * problem.num_outputs + o;
+    const float* w = a.scaled_w + o * problem.num_inputs + inputs.first;
+    const int64_t listed = list_candidates(span, w, inputs.count, a.limits[at], scratch.list());
     if (listed == 0) continue;
     const float* factors = a.factors + at * 3 * kSlopeLanes;
-    float* grad_w = a.grad_w == nullptr ? nullptr : a.sums_w + row;
+    float* grad_w = a.grad_w == nullptr ? nullptr : inputs.sums_w + o * a.inputs_a_task;
     with_power(a.plan, [&](const auto& power) {
-      add_listed(power, factors, scratch.x(), w, scratch.list(), listed, scratch.sums(), grad_w);
+      add_listed(power, factors, here.x, w, scratch.list(), listed, scratch.sums(), grad_w);
     });
   }
 }
 
-void add_block(const BackwardArgs& a, const Scratch& scratch, int64_t block, int64_t first,
-               int64_t count) {
+// Blocks [begin, end) of samples.
+void add_group(const BackwardArgs& a, const Inputs& inputs, const Scratch& scratch, int64_t begin,
+               int64_t end) {
   const Problem& problem = a.problem;
-  const int64_t size = count * kSlopeLanes;
-  pack_block<kSlopeLanes>(problem.x + first, problem.num_rows, count, problem.x_stride, a.order,
-                          a.scale, block, scratch.x(), scratch.low(), scratch.high());
-  for (int64_t i = 0; i < size; ++i) scratch.grad_x()[i] = scratch.sums()[i] = 0.0f;
-  for (int64_t o = 0; o < problem.num_outputs; o += kOutputs) {
-    const int64_t end = o + kOutputs < problem.num_outputs ? o + kOutputs : problem.num_outputs;
-    add_outputs(a, scratch, block, o, end, first, count);
-    move_sums(scratch.sums(), size, scratch.grad_x());
+  const int64_t size = inputs.count * kSlopeLanes;
+  clear(scratch.sums(), size);
+  for (int64_t block = begin; block < end; ++block) {
+    const Block here = scratch.block(block - begin);
+    pack_block<kSlopeLanes>(problem.x + inputs.first, problem.num_rows, inputs.count,
+                            problem.x_stride, a.order, a.scale, block, here.x, here.low, here.high);
+    clear(here.grad_x, size);
   }
-  if (a.grad_x != nullptr) unpack_block(a, scratch.grad_x(), block, first, count);
+  for (int64_t o = 0; o < problem.num_outputs; o += kOutputs) {
+    const int64_t last = o + kOutputs < problem.num_outputs ? o + kOutputs : problem.num_outputs;
+    for (int64_t block = begin; block < end; ++block) {
+      const Block here = scratch.block(block - begin);
+      add_outputs(a, inputs, scratch, here, block, o, last);
+      move_sums(scratch.sums(), size, here.grad_x);
+    }
+  }
+  for (int64_t block = begin; block < end && a.grad_x != nullptr; ++block) {
+    unpack_block(a, scratch.block(block - begin).grad_x, block, inputs.first, inputs.count);
+  }
 }
 
-void move_columns(const BackwardArgs& a, int64_t first, int64_t count) {
+// Of grad_w, with the sums.
+void clear_columns(const BackwardArgs& a, const Inputs& inputs) {
+  clear(inputs.sums_w, a.problem.num_outputs * a.inputs_a_task);
   for (int64_t o = 0; o < a.problem.num_outputs; ++o) {
-    const int64_t at = o * a.problem.num_inputs + first;
-    move_sums(a.sums_w + at, count, a.grad_w + at);
+    clear(a.grad_w + o * a.problem.num_inputs + inputs.first, inputs.count);
+  }
+}
+
+void move_columns(const BackwardArgs& a, const Inputs& inputs) {
+  for (int64_t o = 0; o < a.problem.num_outputs; ++o) {
+    move_sums(inputs.sums_w + o * a.inputs_a_task, inputs.count,
+              a.grad_w + o * a.problem.num_inputs + inputs.first);
   }
 }
 
@@ -198,9 +233,10 @@ void lp_distance_factors(const BackwardArgs& a, int64_t begin, int64_t end) {
 
 int64_t lp_distance_count(const BackwardArgs& a, int64_t block, int64_t outputs_apart) {
   const Problem& problem = a.problem;
-  const Scratch scratch(problem.num_inputs);
+  const Memory<float> ends(2 * problem.num_inputs);
+  const Memory<int32_t> list(list_room(problem.num_inputs));
   const int64_t begin = block * kSlopeLanes, left = problem.num_rows - begin;
-  float *low = scratch.low(), *high = scratch.high();
+  float *low = ends.data(), *high = low + problem.num_inputs;
   for (int64_t k = 0; k < (left < kSlopeLanes ? left : kSlopeLanes); ++k) {
     const float* x = problem.x + row_at(a.order, begin + k) * problem.x_stride;
     for (int64_t i = 0; i < problem.num_inputs; ++i) {
@@ -212,7 +248,7 @@ int64_t lp_distance_count(const BackwardArgs& a, int64_t block, int64_t outputs_
   int64_t count = 0;
   for (int64_t o = 0; o < problem.num_outputs; o += outputs_apart) {
     count += list_candidates({low, high}, a.scaled_w + o * problem.num_inputs, problem.num_inputs,
-                             a.limits[block * problem.num_outputs + o], scratch.list());
+                             a.limits[block * problem.num_outputs + o], list.data());
   }
   return count;
 }
@@ -222,15 +258,16 @@ void lp_distance_backward(const BackwardArgs& a, int64_t begin, int64_t end) {
   const Scratch scratch(a.inputs_a_task);
   const int64_t blocks = (a.problem.num_rows + kSlopeLanes - 1) / kSlopeLanes;
   for (int64_t task = begin; task < end; ++task) {
-    const int64_t first = task * a.inputs_a_task;
-    const int64_t left = a.problem.num_inputs - first;
-    const int64_t count = left < a.inputs_a_task ? left : a.inputs_a_task;
-    for (int64_t block = 0; block < blocks; ++block) {
-      add_block(a, scratch, block, first, count);
-      if (a.sums_w == a.grad_w || (block + 1) % kBlocks != 0) continue;
-      move_columns(a, first, count);
+    const int64_t first = task * a.inputs_a_task, left = a.problem.num_inputs - first;
+    const Inputs inputs = {first, left < a.inputs_a_task ? left : a.inputs_a_task,
+                           a.sums_w + first * a.problem.num_outputs};
+    if (a.grad_w != nullptr) clear_columns(a, inputs);
+    for (int64_t block = 0; block < blocks; block += kGroup) {
+      const int64_t group_end = block + kGroup < blocks ? block + kGroup : blocks;
+      add_group(a, inputs, scratch, block, group_end);
+      const bool is_part = group_end % kBlocks == 0 || group_end == blocks;
+      if (is_part && a.grad_w != nullptr) move_columns(a, inputs);
     }
-    if (a.sums_w != a.grad_w) move_columns(a, first, count);
   }
 }
 

@@ -21,7 +21,7 @@ constexpr double kLargestShare = 8;
 // Degrees that the kernels are compiled for.
 constexpr int kNarrowDegrees[] = {2, 3, 4, 5, 6, 7, 9, 12};
 constexpr int kPiecesDegrees[] = {2, 3, 4, 5, 6};
-// Slopes up to this degree are narrow (from p = 29 or so), though pieces may be some percent
+// Slopes up to this degree are narrow (from p = 18 or so), though pieces may be some percent
 // faster.
 constexpr int kExactDegree = 7;
 // Powers down to 2^-kSmallestPowerBits leave room for others that count beside them.
@@ -153,27 +153,41 @@ void set_coefficients(const double* c, int degree, PowerPlan* plan) {
   for (int j = 0; j <= degree; ++j) plan->coefficients[j] = static_cast<float>(c[j]);
 }
 
-// q / 2^squarings in [1, 2)
-double set_squarings(double q, PowerPlan* plan) {
-  int exponent;
-  const double w = 2 * frexp(q, &exponent);
-  plan->squarings = exponent - 1;
-  return w;
+// Chooses how often to square, for the fewest multiplications; target(w) is what to fit for u^w.
+// False where no polynomial is good enough.
+template <int kCount, class MakeTarget>
+bool find_squarings(double q, double smallest_w, const int (&degrees)[kCount],
+                    const MakeTarget& target, double* best, PowerPlan* plan) {
+  plan->degree = 0;
+  for (int squarings = 0; ldexp(q, -squarings) >= smallest_w; ++squarings) {
+    double c[kMaxDegree + 1];
+    const int degree = find_polynomial(target(ldexp(q, -squarings)), degrees, c);
+    const bool is_better = plan->degree == 0 || degree + squarings < plan->degree + plan->squarings;
+    if (degree == 0 || !is_better) continue;
+    plan->degree = degree;
+    plan->squarings = squarings;
+    memcpy(best, c, sizeof c);
+  }
+  return plan->degree != 0;
 }
 
 bool set_narrow(double q, double kept_bits, PowerUse use, PowerPlan* plan) {
-  const double w = set_squarings(q, plan);
+  const double lowest = exp2(-kept_bits / q) - 1;
+  const auto target = [&](double w) {
+    return Target{lowest, 0, w, w * kTolerance, true, q, kept_bits, use};
+  };
   double c[kMaxDegree + 1];
-  const int degree = find_polynomial(
-      {exp2(-kept_bits / q) - 1, 0, w, kTolerance, true, q, kept_bits, use}, kNarrowDegrees, c);
+  if (!find_squarings(q, 1, kNarrowDegrees, target, c, plan)) return false;
   plan->kind = PowerKind::kNarrow;
-  set_coefficients(c, degree, plan);
-  return degree != 0;
+  set_coefficients(c, plan->degree, plan);
+  return true;
 }
 
 void set_wide(double q, PowerPlan* plan) {
   constexpr int kDegree[] = {PowerPlan::kWideDegree};
-  const double w = set_squarings(q, plan);
+  int exponent;
+  const double w = 2 * frexp(q, &exponent);
+  plan->squarings = exponent - 1;
   double c[kMaxDegree + 1];
   const int degree = find_polynomial({M_SQRT1_2 - 1, M_SQRT2 - 1, w, kTolerance}, kDegree, c);
   assert(degree != 0);  // for every w in [1, 2)
@@ -217,25 +231,12 @@ bool set_pieces(double q, double kept_bits, PowerUse use, int table_size, PowerP
   }
   if (an_octave == 0 || table_size > PowerPlan::kMaxPieces) return false;
   const double radius = 1 / (2.0 * an_octave + 1);
-  double best[kMaxDegree + 1];
-  plan->degree = 0;
-  for (int squarings = 0; squarings < 8; ++squarings) {
-    const double w = ldexp(q, -squarings);
-    double c[kMaxDegree + 1];
-    const int degree =
-        find_polynomial({-radius, radius, w, w * kPiecesTolerance}, kPiecesDegrees, c);
-    if (degree == 0 ||
-        (plan->degree != 0 && degree + squarings >= plan->degree + plan->squarings)) {
-      continue;
-    }
-    plan->degree = degree;
-    plan->squarings = squarings;
-    memcpy(best, c, sizeof best);
-  }
-  if (plan->degree == 0) return false;
+  const auto target = [&](double w) { return Target{-radius, radius, w, w * kPiecesTolerance}; };
+  double c[kMaxDegree + 1];
+  if (!find_squarings(q, 0.5, kPiecesDegrees, target, c, plan)) return false;
   plan->kind = PowerKind::kPieces;
   plan->unit = PowerPlan::kUnit;
-  set_table(q, use, table_size, an_octave, best, plan);
+  set_table(q, use, table_size, an_octave, c, plan);
   return true;
 }
 
@@ -250,8 +251,9 @@ PowerPlan make_plan(double q, double kept_bits, PowerUse use, int table_size) {
   // rounding, of which Adam would make full steps.
   if (is_narrow && use == PowerUse::kSlope && narrow.degree <= kExactDegree) return narrow;
   const bool is_in_pieces = set_pieces(q, kept_bits, use, table_size, &pieces);
+  // At as many multiplications pieces are faster: sums need no largest difference first.
   if (is_in_pieces &&
-      (!is_narrow || pieces.degree + pieces.squarings < narrow.degree + narrow.squarings)) {
+      (!is_narrow || pieces.degree + pieces.squarings <= narrow.degree + narrow.squarings)) {
     return pieces;
   }
   if (is_narrow) return narrow;

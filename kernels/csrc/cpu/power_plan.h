@@ -5,8 +5,8 @@
 namespace supnorm {
 
 // With g = q / 2^squarings, u^q = (u^g)^(2^squarings), where a polynomial gives u^g:
-//   kNarrow  g in [1, 2), which is nearly straight: u in [threshold, 1] at once, a polynomial in
-//            u - 1; below the threshold the power is 0;
+//   kNarrow  u in [threshold, 1] at once, a polynomial in u - 1; below the threshold the power is
+//            0;
 //   kPieces  each octave in 1, 2, 4, ... pieces: a table that a vector register holds has what
 //            brings a piece's numbers near 1 and its share of the power, one polynomial serves all;
 //   kWide    g in [1, 2), u = m 2^e with m in [sqrt(1/2), sqrt(2)): a polynomial in m - 1, and

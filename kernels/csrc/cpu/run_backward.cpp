@@ -72,10 +72,12 @@ void run_backward(BackwardArgs& args) {
   const int64_t factors_size = limits_size * kSlopeLanes * (is_by_squares ? 1 : 3);
   const int64_t w_size = a.num_outputs * a.num_inputs;
   const bool copies_w = may_list && args.scale != 1.0f;
-  const bool has_sums = may_list && args.grad_w != nullptr && a.num_rows > kFewSamples;
+  const int64_t num_tasks = blocks(a.num_inputs, kInputsATask);
+  args.inputs_a_task = padded(blocks(a.num_inputs, num_tasks));
+  const int64_t sums_size = may_list ? num_tasks * a.num_outputs * args.inputs_a_task : 0;
   Workspace& space = workspace();
   space.reset(padded(limits_size) + padded(factors_size) + (copies_w ? padded(w_size) : 0) +
-              (has_sums ? padded(w_size) : 0));
+              padded(sums_size));
   args.limits = space.take(limits_size);
   args.factors = space.take(factors_size);
   args.scaled_w =
@@ -87,10 +89,7 @@ void run_backward(BackwardArgs& args) {
     return parallel(blocks(a.num_inputs, kDenseInputs), work_of(a),
                     [&](int64_t begin, int64_t end) { k.dense_backward(args, begin, end); });
   }
-  clear_gradients(a, static_cast<float*>(nullptr), args.grad_w);
-  args.sums_w = has_sums ? space.take(w_size) : args.grad_w;
-  if (has_sums) std::fill_n(args.sums_w, w_size, 0.0f);
-  args.inputs_a_task = padded(blocks(a.num_inputs, blocks(a.num_inputs, kInputsATask)));
+  args.sums_w = space.take(sums_size);
   parallel(blocks(a.num_inputs, args.inputs_a_task), work_of(a),
            [&](int64_t begin, int64_t end) { k.lp_distance_backward(args, begin, end); });
 }
@@ -99,7 +98,7 @@ void run_backward(BackwardArgs& args) {
 
 void run_lp_distance_backward(const Problem& a, double p, const float* grad, const float* distance,
                               float* grad_x, float* grad_w) {
-  constexpr double kKeptBits = 60;  // slopes below 2^-60 of grad are dropped
+  constexpr double kKeptBits = 40;  // slopes below 2^-40 are left out, Adam's epsilon being 1e-10
   const Sizes distances = sizes_of(distance, a.num_rows, a.num_outputs, a.out_stride);
   // No difference is larger than a distance. Where they have to be scaled, operands must stay in
   // range, too.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "candidates.h"
+#include "memory.h"
 #include "tiles.h"
 
 namespace supnorm {
@@ -64,19 +65,6 @@ template <int kSeedVectors>
 inline float maximum_at_least(const LaneBlock& block, const float* row, int64_t num_inputs) {
   return reach_of<kSeedVectors>(block, row, num_inputs).at_least;
 }
-
-// Memory for a list of candidates.
-class List {
- public:
-  explicit List(int64_t count) : data_(new int32_t[list_room(count)]) {}
-  ~List() { delete[] data_; }
-  List(const List&) = delete;
-  List& operator=(const List&) = delete;
-  int32_t* data() const { return data_; }
-
- private:
-  int32_t* data_;
-};
 
 }  // namespace
 }  // namespace SUPNORM_ISA
