@@ -62,6 +62,16 @@ def test_skipped_and_dense_results_agree(every_kernel: str, p: float) -> None:
         assert_skipping_changes_nothing(*operands(130, 170, 131, spread, 0), p)
 
 
+def test_rows_with_smaller_maxima_than_the_last_are_exact(every_kernel: str) -> None:
+    """What was looked at for such a row was chosen by too large a guess of its maxima."""
+    x, weight = operands(130, 170, 131, 1.0, 0)
+    weight *= torch.linspace(1.0, 0.7, 131)[:, None] - 0.1 * (torch.arange(131)[:, None] % 2)
+    skipped = kernels.linf_distance(x, weight)
+    with every_input():
+        assert torch.equal(skipped, kernels.linf_distance(x, weight))
+    assert_skipping_changes_nothing(x, weight, math.inf)
+
+
 @pytest.mark.parametrize("p", [37.0, math.inf])
 def test_equal_samples_leave_no_room_in_the_bound(every_kernel: str, p: float) -> None:
     """What a block of samples spans is one point: the largest difference is the bound itself."""

@@ -32,20 +32,34 @@ inline float bound_one(const Span& span, const float* row, int64_t i) {
 // Room that a list of candidates among `count` inputs needs.
 inline int64_t list_room(int64_t count) { return count + wide::kWidth; }
 
-// Puts the inputs with bound >= threshold on the list, ascending; returns how many.
-inline int64_t list_candidates(const Span& span, const float* row, int64_t count, float threshold,
-                               int32_t* list) {
-  const wide::V limit = wide::all(threshold);
-  int32_t* end = list;
+// Where bound >= limit.
+inline wide::Mask reaches(Span span, const float* row, int64_t i, wide::V limit) {
+  const wide::V r = wide::load(row + i);
+  return wide::either_ge(wide::load(span.high + i) - r, r - wide::load(span.low + i), limit);
+}
+
+// Puts the inputs with bound >= threshold on the list, ascending, where asked without those that
+// have bound >= end, too; returns how many.
+template <bool kHasEnd = false>
+inline int64_t list_candidates(Span span, const float* row, int64_t count, float threshold,
+                               int32_t* list, float end = 0.0f) {
+  const wide::V limit = wide::all(threshold), end_limit = wide::all(end);
+  const wide::I step = wide::all_int(wide::kWidth);
+  wide::I inputs = wide::lane_numbers();
+  int32_t* next = list;
   int64_t i = 0;
   for (; i + wide::kWidth <= count; i += wide::kWidth) {
-    end = wide::append_where_ge(bound_at(span, row, i), limit, static_cast<int32_t>(i), end);
+    wide::Mask listed = reaches(span, row, i, limit);
+    if (kHasEnd) listed &= ~reaches(span, row, i, end_limit);
+    next = wide::append_where(listed, inputs, next);
+    inputs = wide::add_int(inputs, step);
   }
   for (; i < count; ++i) {
-    *end = static_cast<int32_t>(i);
-    end += bound_one(span, row, i) >= threshold;
+    const float bound = bound_one(span, row, i);
+    *next = static_cast<int32_t>(i);
+    next += bound >= threshold && !(kHasEnd && bound >= end);
   }
-  return end - list;
+  return next - list;
 }
 
 template <int kSeedVectors>

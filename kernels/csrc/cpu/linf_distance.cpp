@@ -150,17 +150,20 @@ void dense_task(const ForwardArgs& a, const Task& task) {
   });
 }
 
-// Maxima of a row over the listed inputs, and the first of the list that reaches each; returns the
-// smallest of the maxima.
+// Takes the listed inputs into the maxima of a row so far, and into the inputs that reached them
+// first; returns the smallest of the maxima.
 template <bool kFindsInput>
-__attribute__((noinline)) float largest_of(const float* packed, const float* row,
+__attribute__((noinline)) float add_listed(const float* packed, const float* row,
                                            const int32_t* list, int64_t count, float* value,
                                            float* input) {
   V smallest = all(__builtin_inff());
   for (int lane = 0; lane < kLanes; lane += kListVectors * kWidth) {
     V best[kListVectors], best_input[kListVectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < kListVectors; ++v) best[v] = best_input[v] = all(0.0f);
+    for (int v = 0; v < kListVectors; ++v) {
+      best[v] = load(value + lane + v * kWidth);
+      if constexpr (kFindsInput) best_input[v] = load(input + lane + v * kWidth);
+    }
     for (int64_t k = 0; k < count; ++k) {
       const float* lanes = packed + list[k] * int64_t{kLanes} + lane;
       const V r = all(row[list[k]]), index = from_bits(all_int(list[k]));
@@ -188,41 +191,47 @@ template <bool kFindsInput>
 class SparseRows {
  public:
   SparseRows(const ForwardArgs& a, const Task& task, int32_t* list)
-      : a_(a), block_(lane_block(a, task.block)), list_(list) {}
-
-  // Maxima of one row. Neighbouring rows have similar ones: the last row's say what is worth a
-  // look, and where a lane's maximum stays below that, the row is looked through again.
-  void take(int64_t row_index, float* value, float* input) {
-    const float* row = row_at(row_index);
-    float least = largest_above(row, guess_, value, input);
-    if (least < guess_) least = largest_above(row, least, value, input);
-    guess_ = kGuess * least;
-  }
+      : a_(a), num_inputs_(a.problem.num_inputs), block_(lane_block(a, task.block)), list_(list) {}
 
   // Whether few inputs of a row can matter.
   bool are_few(int64_t row_index) {
     const float* row = row_at(row_index);
-    guess_ = maximum_at_least<4>(block_, row, a_.problem.num_inputs);
-    return static_cast<double>(candidates_above(row, guess_)) <
-           kSparseShare * static_cast<double>(a_.problem.num_inputs);
+    guess_ = maximum_at_least<4>(block_, row, num_inputs_);
+    const int64_t count = list_candidates(block_.span, row, num_inputs_, guess_, list_);
+    return static_cast<double>(count) < kSparseShare * static_cast<double>(num_inputs_);
+  }
+
+  // Maxima of one row. Neighbouring rows have similar ones: the last row's say what is worth a
+  // look. Where a lane's maximum stays below, so is what has been left out.
+  void take(int64_t row_index, float* value, float* input) {
+    const float* row = row_at(row_index);
+    clear(value, kLanes);
+    if (kFindsInput) clear(input, kLanes);
+    float least = add_candidates<false>(row, guess_, value, input);
+    if (least < guess_) {
+      // Of a tie the first input is wanted: then all candidates are taken again, in their order.
+      if (kFindsInput) clear(value, kLanes);
+      least = add_candidates<!kFindsInput>(row, least, value, input);
+    }
+    guess_ = kGuess * least;
   }
 
  private:
-  // Of the smallest maximum of a row: most rows reach this.
-  static constexpr float kGuess = 0.94f;
+  static constexpr float kGuess = 0.96f;  // of the smallest maximum of the row before
 
   const float* row_at(int64_t row) const { return a_.broadcast + row * a_.broadcast_stride; }
 
-  int64_t candidates_above(const float* row, float bound) {
-    return list_candidates(block_.span, row, a_.problem.num_inputs, bound, list_);
-  }
-
-  float largest_above(const float* row, float bound, float* value, float* input) {
-    const int64_t count = candidates_above(row, bound);
-    return largest_of<kFindsInput>(block_.packed, row, list_, count, value, input);
+  // Takes the inputs whose bound reaches this into the maxima of a row; `kGoesOn`: without those
+  // that reach the guess. Returns the smallest of the maxima.
+  template <bool kGoesOn>
+  float add_candidates(const float* row, float bound, float* value, float* input) {
+    const int64_t count =
+        list_candidates<kGoesOn>(block_.span, row, num_inputs_, bound, list_, guess_);
+    return add_listed<kFindsInput>(block_.packed, row, list_, count, value, input);
   }
 
   const ForwardArgs& a_;
+  const int64_t num_inputs_;
   const LaneBlock block_;
   int32_t* list_;
   float guess_ = 0.0f;

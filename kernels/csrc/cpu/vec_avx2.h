@@ -5,6 +5,7 @@ constexpr int kWidth = 8;
 constexpr bool kHasManyRegisters = false;  // 32, not 16
 using V = __m256;
 using I = __m256i;
+using Mask = I;
 
 inline V load(const float* p) { return _mm256_loadu_ps(p); }
 inline void store(float* p, V v) { _mm256_storeu_ps(p, v); }
@@ -52,12 +53,15 @@ struct SetBits {
   }
 };
 constexpr SetBits kSetBits;
-inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
-  const int mask = _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));
-  const __m128i set = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kSetBits.of[mask]));
-  const I index = add_int(_mm256_cvtepu8_epi32(set), all_int(first));
-  _mm256_storeu_si256(reinterpret_cast<I*>(end), index);
-  return end + __builtin_popcount(mask);
+inline Mask either_ge(V a, V b, V limit) {
+  return _mm256_castps_si256(_mm256_cmp_ps(max(a, b), limit, _CMP_GE_OQ));
+}
+inline int32_t* append_where(Mask mask, I values, int32_t* end) {
+  const int lanes = _mm256_movemask_ps(_mm256_castsi256_ps(mask));
+  const __m128i set = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kSetBits.of[lanes]));
+  _mm256_storeu_si256(reinterpret_cast<I*>(end),
+                      _mm256_permutevar8x32_epi32(values, _mm256_cvtepu8_epi32(set)));
+  return end + __builtin_popcount(lanes);
 }
 inline float sum_lanes(V v) {
   __m128 part = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

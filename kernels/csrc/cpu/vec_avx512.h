@@ -5,6 +5,7 @@ constexpr int kWidth = 16;
 constexpr bool kHasManyRegisters = true;  // 32, not 16
 using V = __m512;
 using I = __m512i;
+using Mask = __mmask16;
 
 inline V load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store(float* p, V v) { _mm512_storeu_ps(p, v); }
@@ -47,12 +48,13 @@ constexpr int kTableSize = 16;
 // table[index modulo kTableSize]
 inline V look_up(V table, I index) { return _mm512_permutexvar_ps(index, table); }
 inline V to_float(I a) { return _mm512_cvtepi32_ps(a); }
-// Appends first + k, for every lane k with a >= b, to the list, ascending; may write kWidth
-// entries.
-inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
-  const __mmask16 mask = _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
-  const I index = add_int(lane_numbers(), all_int(first));
-  _mm512_storeu_si512(end, _mm512_maskz_compress_epi32(mask, index));
+// Where a or b is at least the limit.
+inline Mask either_ge(V a, V b, V limit) {
+  return _mm512_cmp_ps_mask(a, limit, _CMP_GE_OQ) | _mm512_cmp_ps_mask(b, limit, _CMP_GE_OQ);
+}
+// Appends the lanes of the mask to the list; may write kWidth entries.
+inline int32_t* append_where(Mask mask, I values, int32_t* end) {
+  _mm512_storeu_si512(end, _mm512_maskz_compress_epi32(mask, values));
   return end + __builtin_popcount(mask);
 }
 inline float sum_lanes(V v) { return _mm512_reduce_add_ps(v); }

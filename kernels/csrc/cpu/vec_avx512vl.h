@@ -47,14 +47,6 @@ constexpr int kTableSize = 8;
 // table[index modulo kTableSize]
 inline V look_up(V table, I index) { return _mm256_permutevar8x32_ps(table, index); }
 inline V to_float(I a) { return _mm256_cvtepi32_ps(a); }
-// Appends first + k, for every lane k with a >= b, to the list, ascending; may write kWidth
-// entries.
-inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
-  const __mmask8 mask = _mm256_cmp_ps_mask(a, b, _CMP_GE_OQ);
-  const I index = add_int(lane_numbers(), all_int(first));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(end), _mm256_maskz_compress_epi32(mask, index));
-  return end + __builtin_popcount(mask);
-}
 inline float sum_lanes(V v) {
   __m128 part = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   part = _mm_add_ps(part, _mm_movehl_ps(part, part));

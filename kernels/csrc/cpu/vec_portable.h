@@ -6,6 +6,7 @@ constexpr bool kHasManyRegisters = false;  // 32, not 16
 typedef float V __attribute__((vector_size(16)));
 typedef int32_t I __attribute__((vector_size(16)));
 typedef uint32_t U __attribute__((vector_size(16)));  // sums that may wrap around
+using Mask = I;
 
 inline V load(const float* p) {
   V v;
@@ -52,10 +53,11 @@ inline V look_up(V table, I index) {
   return result;
 }
 inline V to_float(I a) { return __builtin_convertvector(a, V); }
-inline int32_t* append_where_ge(V a, V b, int32_t first, int32_t* end) {
+inline Mask either_ge(V a, V b, V limit) { return (Mask)(a >= limit) | (Mask)(b >= limit); }
+inline int32_t* append_where(Mask mask, I values, int32_t* end) {
   for (int i = 0; i < kWidth; ++i) {
-    *end = first + i;
-    end += a[i] >= b[i];
+    *end = values[i];
+    end -= mask[i];
   }
   return end;
 }
