@@ -21,10 +21,13 @@ namespace {
 
 void pack(const float* source, int64_t rows, int64_t columns, int64_t stride, const int32_t* order,
           float scale, float* packed, float* spans, int64_t begin, int64_t end) {
-  for (int64_t block = begin; block < end; ++block) {
-    float* low = spans + block * 2 * columns;
-    pack_block<kLanes>(source, rows, columns, stride, order, scale, block,
-                       packed + block * columns * kLanes, low, low + columns);
+  const int64_t tasks_a_block = (columns + kPackColumns - 1) / kPackColumns;
+  for (int64_t index = begin; index < end; ++index) {
+    const int64_t block = index / tasks_a_block, first = index % tasks_a_block * kPackColumns;
+    const int64_t count = columns - first < kPackColumns ? columns - first : kPackColumns;
+    float* low = spans + block * 2 * columns + first;
+    pack_block<kLanes>(source + first, rows, count, stride, order, scale, block,
+                       packed + (block * columns + first) * kLanes, low, low + columns);
   }
 }
 

@@ -72,6 +72,9 @@ struct BackwardArgs {
 // Samples side by side where factors of gradients are kept, whatever the vectors.
 constexpr int kSlopeLanes = 16;
 
+// Columns that one task of pack takes.
+constexpr int64_t kPackColumns = 1024;
+
 // Inputs that one task of dense_backward takes.
 constexpr int64_t kDenseInputs = 64;
 
@@ -98,7 +101,7 @@ struct Kernels {
                     const int32_t* rows, float* result, int64_t begin, int64_t end);
   void (*pack)(const float* source, int64_t rows, int64_t columns, int64_t stride,
                const int32_t* order, float scale, float* packed, float* spans, int64_t begin,
-               int64_t end);  // a block of `lanes` rows
+               int64_t end);  // kPackColumns columns of a block of `lanes` rows
   void (*linf_distance)(const ForwardArgs&, int64_t begin, int64_t end);
   void (*linf_distance_bounds)(const ForwardArgs&, int64_t begin, int64_t end);
   void (*lp_distance)(const ForwardArgs&, int64_t begin, int64_t end);

@@ -34,7 +34,8 @@ void run_forward(ForwardArgs& args, bool batch_lanes, bool is_ordered, Kernel ke
                     (copies_rows ? padded(rows * a.num_inputs) : 0));
   float* packed = workspace().take(packed_size);
   float* spans = workspace().take(spans_size);
-  parallel(num_blocks, static_cast<double>(packed_size), [&](int64_t begin, int64_t end) {
+  const int64_t num_packs = num_blocks * blocks(a.num_inputs, kPackColumns);
+  parallel(num_packs, static_cast<double>(packed_size), [&](int64_t begin, int64_t end) {
     k.pack(lane_source, lane_rows, a.num_inputs, lane_stride, args.order, args.scale, packed, spans,
            begin, end);
   });
