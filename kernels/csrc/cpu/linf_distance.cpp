@@ -202,7 +202,7 @@ class SparseRows {
   }
 
   // Maxima of one row. Neighbouring rows have similar ones: the last row's say what is worth a
-  // look. Where a lane's maximum stays below, so is what has been left out.
+  // look. Where a lane's maximum stays below that, what has been left out is looked at, too.
   void take(int64_t row_index, float* value, float* input) {
     const float* row = row_at(row_index);
     clear(value, kLanes);
