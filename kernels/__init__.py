@@ -3,7 +3,7 @@
     import kernels
     distance = kernels.linf_distance(x, weight)
 
-`kernels.ops` has the operators, `kernels.sparse` those on compressed rows, `kernels.nn` the layers,
+`kernels.ops` has the operators, `kernels.sparse` those on compressed rows, `kernels.layers` the layers,
 `kernels.backend` says what computes them.
 """
 

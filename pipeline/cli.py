@@ -9,8 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.errors import SupnormError, UserError
-from pipeline.screen import say, say_error
-from pipeline.spec import STAGE_PACKAGE, Spec, load_spec
+from pipeline.monitor.console import say, say_error
+from pipeline.spec.load import STAGE_PACKAGE, Spec, load_spec
 
 ConfigArgument = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="The pipeline's YAML file, e.g. configs/x.yaml.")
@@ -79,8 +79,8 @@ def plan(
     force: ForceOption = False,
 ) -> None:
     """Say which stages would run, and why."""
-    from pipeline.plan import assess, what_would_happen  # noqa: PLC0415  `check` needs none of it
-    from pipeline.runner import refuse_stale_inputs  # noqa: PLC0415
+    from pipeline.execution.runner import refuse_stale_inputs  # noqa: PLC0415
+    from pipeline.store.staleness import assess, what_would_happen  # noqa: PLC0415  `check` needs none of it
 
     spec, chosen = _load(context, config, overrides, stage)
     if chosen:
@@ -102,7 +102,7 @@ def run(
     ranks: RanksOption = None,
 ) -> None:
     """Run every stage that is not up to date; after a stop, the same command goes on."""
-    from pipeline.runner import RunOptions, run_pipeline  # noqa: PLC0415  `check` needs none of it
+    from pipeline.execution.runner import RunOptions, run_pipeline  # noqa: PLC0415  `check` needs none of it
 
     spec, chosen = _load(context, config, overrides, stage)
     options = RunOptions(runs, tuple(chosen), force, ranks, _this_command(context))
@@ -123,7 +123,7 @@ def status(
     verify: VerifyOption = False,
 ) -> None:
     """Show how each stage stands, and when and how it was made."""
-    from pipeline.status import print_status  # noqa: PLC0415  `check` needs none of it
+    from pipeline.cluster.status import print_status  # noqa: PLC0415  `check` needs none of it
 
     spec, chosen = _load(context, config, overrides, stage)
     print_status(spec, runs / spec.name, chosen, verify)
@@ -140,7 +140,7 @@ def submit(
     force: ForceOption = False,
 ) -> None:
     """Send every stage that is not up to date to Slurm, as a chain of jobs."""
-    from pipeline.slurm import SubmitOptions, submit_pipeline  # noqa: PLC0415  only here
+    from pipeline.cluster.submit import SubmitOptions, submit_pipeline  # noqa: PLC0415  only here
 
     spec, chosen = _load(context, config, overrides, stage)
     options = SubmitOptions(runs, tuple(chosen), force, tuple(overrides or ()), tuple(flags or ()))
@@ -156,7 +156,7 @@ def cancel(
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Cancel the Slurm jobs that still wait or run; the next start goes on where they stopped."""
-    from pipeline.slurm import cancel_jobs  # noqa: PLC0415  only here
+    from pipeline.cluster.submit import cancel_jobs  # noqa: PLC0415  only here
 
     spec, chosen = _load(context, config, overrides, stage)
     cancel_jobs(spec, runs / spec.name, chosen)
@@ -175,7 +175,7 @@ def standing(
     member: MemberOption = None,
 ) -> None:
     """Say in one word to a job script whether its stages are done, else how far they are."""
-    from pipeline.standing import standing_of  # noqa: PLC0415  only here
+    from pipeline.cluster.job_state import standing_of  # noqa: PLC0415  only here
 
     spec, chosen = _load(context, config, overrides, stage, kind, member)
     typer.echo(standing_of(spec, runs / spec.name, chosen))

@@ -16,7 +16,7 @@ from pipeline.cli import (
     serve,
 )
 from pipeline.errors import UserError
-from pipeline.spec import STAGE_PACKAGE
+from pipeline.spec.load import STAGE_PACKAGE
 
 commands = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -80,14 +80,14 @@ def certify(
     if image and audit:
         raise UserError("--image and --audit are two tasks; choose one")
     if image:
-        from stages.certify.pictures import print_pictures  # noqa: PLC0415  torch takes seconds
+        from tools.certify_image import print_pictures  # noqa: PLC0415  torch takes seconds
 
         print_pictures(paths, network, runs)
         return
     if len(paths) > 1:
         raise UserError(f"one path was expected, not {len(paths)}; pictures need --image")
     if audit:
-        from stages.certify.audit import audit_records  # noqa: PLC0415
+        from tools.audit import audit_records  # noqa: PLC0415
 
         audit_records(paths[0], data, sample, seed)
         return

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kernels.nn import Box
-from stages.certify.arena import Arena
+from kernels.layers import Box
 from stages.certify.config import AttackSettings
-from stages.certify.squares import search_squares
+from stages.certify.square_attack import search_squares
 from stages.data.batches import Batch
-from stages.data.draws import Purpose, draw
+from stages.data.counter_rng import Stream, draw
+from stages.models.linf.attack_space import AttackSpace
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class AttackVerdict:
 class Attack:
     """Everything that breaks images."""
 
-    arena: Arena
+    attack_space: AttackSpace
     settings: AttackSettings
     seed: int
 
@@ -86,19 +86,19 @@ class Attack:
         rows = is_due.nonzero()[:, 0]
         if len(rows):
             queries = self.settings.square_queries
-            found = search_squares(self.arena, _some(batch, rows), queries, self.seed)
+            found = search_squares(self.attack_space, _some(batch, rows), queries, self.seed)
             worst[rows] = torch.minimum(worst[rows], found)
 
     def _descend(self, batch: Batch, attempt: Try, num_steps: int) -> Tensor:
         """One try: the smallest margin on the way."""
-        ball = self.arena.ball(batch.images)
+        ball = self.attack_space.ball(batch.images)
         x, labels = self._start(batch, ball, attempt.restart), batch.labels
         worst = torch.full(labels.shape, torch.inf, dtype=torch.float64, device=labels.device)
         rows = torch.arange(len(labels), device=labels.device)
         for _ in range(num_steps):
             uphill = self._gradient(x, labels, attempt).sign().nan_to_num(nan=0.0)
-            x = self.arena.step(x, uphill, ball)
-            margins = self.arena.margins(x, labels)
+            x = self.attack_space.step(x, uphill, ball)
+            margins = self.attack_space.margins(x, labels)
             worst[rows] = torch.minimum(worst[rows], margins)
             standing = margins > 0
             if not standing.all():
@@ -110,15 +110,17 @@ class Attack:
 
     def _start(self, batch: Batch, ball: Box, restart: int) -> Tensor:
         if restart == 0:
-            return self.arena.centre(batch.images)
+            return self.attack_space.centre(batch.images)
         size = math.prod(batch.images.shape[1:])
         counters = batch.indices[:, None] * size + torch.arange(size, device=batch.indices.device)
-        top_24_bits = (draw(counters, Purpose.ATTACK, self.seed, restart) >> 40) & 0xFFFFFF
-        return self.arena.between(ball, (top_24_bits.float() / 2**24).view(batch.images.shape))
+        top_24_bits = (draw(counters, Stream.ATTACK, self.seed, restart) >> 40) & 0xFFFFFF
+        return self.attack_space.between(
+            ball, (top_24_bits.float() / 2**24).view(batch.images.shape)
+        )
 
     def _gradient(self, points: Tensor, labels: Tensor, attempt: Try) -> Tensor:
-        x = self.arena.inputs(points).detach().requires_grad_()
-        logits = self.arena.network(x, attempt.p)
+        x = self.attack_space.inputs(points).detach().requires_grad_()
+        logits = self.attack_space.network(x, attempt.p)
         loss = _LOSSES[attempt.loss](logits, labels)
         (gradient,) = torch.autograd.grad(loss, x)
         return gradient

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.settings import ExactFraction, Kinds, StageSettings
-from pipeline.settings import Inputs as StageInputs
-from pipeline.settings import Settings as SettingsGroup
+from pipeline.spec.settings import Inputs as StageInputs
+from pipeline.spec.settings import Kinds, StageSettings
+from pipeline.spec.settings import Settings as FrozenSettings
+from stages.data.radius import ExactFraction
 
 Norm = Annotated[float, Field(ge=2, le=1000)] | Literal["inf"]
 """Exponent of a distance layer, from 2 to 1000, or `inf`."""
@@ -24,7 +25,7 @@ class Inputs(StageInputs):
     """The stage that made the network."""
 
 
-class AttackSettings(SettingsGroup):
+class AttackSettings(FrozenSettings):
     """Tries to break every image that is right and not certified; what survives bounds from above.
 
     A try is one projected descent with one loss, the gradient taken through the network at one p.

@@ -13,17 +13,17 @@ from math import floor, inf
 import torch
 from torch import Tensor
 
-from stages.certify.arena import Arena, FloatArena, GridArena
-from stages.certify.ball import box_around
 from stages.certify.config import Settings
-from stages.certify.interval import raise_radius
 from stages.data.radius import largest_float_up_to
-from stages.models.exact import exact_prover
-from stages.models.integer_network import IntegerNetwork
-from stages.models.integer_rounding import float_twin
-from stages.models.margins import is_certified
+from stages.models.linf.attack_space import AttackSpace, FloatSpace, IntegerSpace
+from stages.models.linf.ball import box_around
+from stages.models.linf.exact_certifier import exact_prover
+from stages.models.linf.float_certifier import prover_for
+from stages.models.linf.float_error import is_certified
+from stages.models.linf.integer_network import IntegerNetwork
+from stages.models.linf.quantise import dequantise
 from stages.models.network_file import LoadedNetwork
-from stages.models.provers import prover_for
+from stages.models.radius_search import extend_radius
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Findings:
 class Proofs(ABC):
     """A method of certification, ready for one network."""
 
-    arena: Arena
+    attack_space: AttackSpace
     """Where the same network is attacked."""
 
     @abstractmethod
@@ -74,8 +74,8 @@ class ExactProofs(Proofs):
         per_pixel = self._prover.half_units_per_pixel
         levels = [floor(eps * per_pixel) + 1 for eps in settings.grid()]
         self._levels = torch.tensor(levels, device=device)
-        twin = float_twin(network, num_classes)
-        self.arena = GridArena(twin, network, self._prover, settings.eps)
+        twin = dequantise(network, num_classes)
+        self.attack_space = IntegerSpace(twin, network, self._prover, settings.eps)
 
     def prove(self, images: Tensor, labels: Tensor) -> Findings:
         """See `Proofs`."""
@@ -108,7 +108,7 @@ class FloatProofs(Proofs):
         self._network = network = loaded.network.requires_grad_(False)
         self._prover = prover_for(network, loaded.normalisation)
         self._levels = levels_above(settings.grid(), next(network.parameters()).device)
-        self.arena = FloatArena(network, self._prover, loaded.normalisation, settings.eps)
+        self.attack_space = FloatSpace(network, self._prover, loaded.normalisation, settings.eps)
 
     def prove(self, images: Tensor, labels: Tensor) -> Findings:
         """See `Proofs`."""
@@ -164,7 +164,7 @@ def _best_radius(
         by_margin = torch.zeros_like(by_margin)
     radius, rows = by_margin.clone(), is_right.nonzero()[:, 0]
     if "interval" in settings.certificates and len(rows):
-        radius[rows] = raise_radius(
+        radius[rows] = extend_radius(
             lambda some, tried: prove_box(rows[some], tried),
             by_margin[rows],
             levels,

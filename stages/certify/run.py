@@ -2,19 +2,19 @@
 
 import torch
 
-from pipeline.context import Context
-from pipeline.metrics import CERTIFY_IMAGES
+from pipeline.execution.context import Context
+from pipeline.monitor.metrics import CERTIFY_IMAGES
+from stages.certify.batch_certifier import BatchCertifier
+from stages.certify.batch_files import BatchFiles
 from stages.certify.config import Settings
-from stages.certify.examiner import Examiner
-from stages.certify.integers import make_integer_network
-from stages.certify.parts import Parts
+from stages.certify.precision import make_integer_network
 from stages.certify.proofs import ExactProofs, FloatProofs, Proofs
 from stages.data.batches import Batch
+from stages.data.in_memory import ImageSet, load_split
 from stages.data.manifest import Manifest, read_manifest
 from stages.data.records import RECORDS_FILE, summarise, write_records, write_summary
-from stages.data.resident import ImageSet, load_split
-from stages.models.fit import check_fit
-from stages.models.integer_file import load_integer_network, save_integer_network
+from stages.models.compatibility import check_compatibility
+from stages.models.linf.integer_file import load_integer_network, save_integer_network
 from stages.models.network_file import LoadedNetwork, load_network
 
 
@@ -28,11 +28,13 @@ def run(context: Context, settings: Settings) -> None:
     manifest = read_manifest(context.inputs["data"])
     device = _device(context)
     loaded = load_network(context.inputs["network"], device)
-    check_fit(manifest, loaded, settings.split)
+    check_compatibility(manifest, loaded, settings.split)
 
-    examiner = Examiner(_proofs(context, settings, manifest, loaded), settings)
+    examiner = BatchCertifier(_proofs(context, settings, manifest, loaded), settings)
     images = load_split(context.inputs["data"], manifest, settings.split, device)
-    parts = Parts(context.output_dir / "parts", settings.split, len(images), settings.batch_size)
+    parts = BatchFiles(
+        context.output_dir / "parts", settings.split, len(images), settings.batch_size
+    )
 
     with context.track(f"{settings.split} images", len(images), "images") as progress:
         done = parts.num_images_done()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stages.data.config import AugmentSettings
-from stages.data.draws import Purpose, draw_below
+from stages.data.counter_rng import Stream, draw_below
 
 
 def augment(
@@ -44,7 +44,7 @@ def _draw_moves(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """For each image how far the crop lies down and right of it, and whether it is mirrored."""
     num_shifts = 2 * settings.crop_padding + 1
-    drawn = draw_below(indices, 2 * num_shifts * num_shifts, Purpose.AUGMENT, seed, epoch)
+    drawn = draw_below(indices, 2 * num_shifts * num_shifts, Stream.AUGMENT, seed, epoch)
     down = drawn % num_shifts - settings.crop_padding
     right = drawn // num_shifts % num_shifts - settings.crop_padding
     is_flipped = (drawn // (num_shifts * num_shifts) == 1) & settings.flip

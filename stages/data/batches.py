@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pipeline.ranks import Ranks
-from stages.data.order import Cut, cut_epoch, epoch_order, share_of_rank
-from stages.data.resident import ImageSet
+from stages.data.in_memory import ImageSet
+from stages.data.shuffling import EpochBatches, cut_epoch, epoch_order, share_of_rank
 
 ALONE = Ranks()
 """One rank that does all."""
@@ -51,7 +51,7 @@ class TrainBatches(Protocol):
     """A rank's share of the training batches; resident or streaming."""
 
     @property
-    def cut(self) -> Cut:
+    def cut(self) -> EpochBatches:
         """Number and sizes of an epoch's global batches, the same in every epoch."""
 
     def mean_count(self, step: int) -> float:
@@ -65,7 +65,7 @@ class TrainBatches(Protocol):
 
 
 class ResidentBatches:
-    """Training batches cut from a split in memory, in the order of `stages.data.order`."""
+    """Training batches cut from a split in memory, in the order of `stages.data.shuffling`."""
 
     def __init__(
         self,

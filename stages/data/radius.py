@@ -29,3 +29,45 @@ def parse_radius(value: Any) -> Fraction:
 
 Radius = Annotated[Fraction, BeforeValidator(parse_radius), PlainSerializer(str, return_type=str)]
 """A radius in pixels of [0, 1], as text a fraction of two whole numbers: `969/8160`."""
+
+
+def parse_fraction(value: Any) -> Fraction:
+    """Read an exact fraction in [0, 1] such as "8/255"; a float is refused, for 0.1 is not 1/10.
+
+    Raises:
+        ValueError: the value is no fraction of two whole numbers, or lies outside [0, 1].
+    """
+    if isinstance(value, Fraction):
+        return value
+    example = "write an exact fraction such as 8/255 or 1/10"
+    if isinstance(value, float):
+        raise ValueError(f"{value} is rounded in binary; {example}{_exact_twin(value)}")
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no fraction; {example}")
+    numerator, _, denominator = str(value).partition("/")
+    try:
+        fraction = Fraction(int(numerator), int(denominator or 1))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{value!r} is no fraction of two whole numbers; {example}") from None
+    if fraction < 0:
+        raise ValueError(f"{value} is negative; {example}")
+    if fraction > 1:
+        guess = f"; did you mean {fraction}/255?" if fraction <= 255 else f"; {example}"
+        raise ValueError(f"{value} is more than 1, the whole range of a pixel{guess}")
+    return fraction
+
+
+ExactFraction = Annotated[
+    Fraction, BeforeValidator(parse_fraction), PlainSerializer(str, return_type=str)
+]
+"""A radius in pixels of an image in [0, 1], kept exactly: `8/255`."""
+
+
+def _exact_twin(value: float) -> str:
+    """Name the fraction that the decimal digits spell, and the multiple of 1/255 beside it."""
+    if not 0 <= value <= 1:
+        return ""
+    spelt = Fraction(str(value))
+    in_grey_levels = Fraction(round(value * 255), 255)
+    is_near = in_grey_levels != spelt and abs(in_grey_levels - spelt) <= spelt / 100
+    return f" (here: {spelt}{f', or {in_grey_levels}' if is_near else ''})"

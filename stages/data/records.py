@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import StageError
-from pipeline.settings import ExactFraction
 from stages.data.manifest import image_key
-from stages.data.radius import Radius, largest_float_up_to
+from stages.data.radius import ExactFraction, Radius, largest_float_up_to
 
 RECORDS_FILE = "records.csv"
 SUMMARY_FILE = "summary.json"

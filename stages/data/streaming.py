@@ -1,6 +1,6 @@
 """Training batches read from shards as they are needed, for data larger than memory.
 
-The order is that of `stages.data.order`, so a network trained on a stream is the one trained from
+The order is that of `stages.data.shuffling`, so a network trained on a stream is the one trained from
 memory. A rank reads its lanes' images in ranges of blocks, which the manifest's offsets find, one
 window ahead of the batches that are cut from the window before: its memory is two windows' share.
 Reading a range beats mapping the file: a shard that is cut short while a run reads it gives a
@@ -26,8 +26,8 @@ from pipeline.errors import StageError, UserError
 from pipeline.ranks import Ranks
 from stages.data.batches import ALONE, Batch, BatchSettings
 from stages.data.manifest import Block, Manifest, Split
-from stages.data.order import LANES, Indices, cut_epoch, epoch_order, lane_window, share_of_rank
 from stages.data.shards import verify_shard
+from stages.data.shuffling import LANES, Indices, cut_epoch, epoch_order, lane_window, share_of_rank
 
 BATCHES_AHEAD = 4
 """Batches cut and waiting; a step takes longer than a cut, so this hides a slow one."""

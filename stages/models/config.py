@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import Settings
+from pipeline.spec.settings import Settings
 
 
 class DistanceMLPSettings(Settings):

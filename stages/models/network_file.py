@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 
 from pipeline.errors import StageError
 from stages.models.config import AnyNetworkSettings
-from stages.models.description import (
+from stages.models.images import Normalisation
+from stages.models.linf.network import DistanceNetwork, build_network
+from stages.models.network_description import (
     DESCRIPTION_NAME,
     WEIGHTS_NAME,
     NetworkDescription,
     read_description,
 )
-from stages.models.networks import DistanceNetwork, build_network
-from stages.models.normalisation import Normalisation
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.errors import StageError
-from pipeline.settings import ExactFraction, Settings
+from pipeline.spec.settings import Settings
+from stages.data.radius import ExactFraction
 
 PRUNING_NAME = "pruning.json"
 

@@ -9,11 +9,11 @@ import torch
 import torch.distributed as dist
 
 from stages.data.batches import Batch
-from stages.models.margins import is_certified
-from stages.models.networks import DistanceNetwork
-from stages.models.normalisation import Normalisation
-from stages.models.provers import prover_for
-from stages.models.running_means import reestimate_running_means
+from stages.models.images import Normalisation
+from stages.models.linf.float_certifier import prover_for
+from stages.models.linf.float_error import is_certified
+from stages.models.linf.network import DistanceNetwork
+from stages.models.linf.running_means import reestimate_running_means
 
 BatchSource = Callable[[], Iterator[Batch]]
 """Gives this rank's share of some images, in order, each time it is called."""
@@ -76,7 +76,7 @@ def evaluate(
         network: in evaluation mode, running means re-estimated.
         normalisation: what the network expects.
         images: this rank's share.
-        eps: radius in pixels; certified by margin (`stages.models.provers`).
+        eps: radius in pixels; certified by margin (`stages.models.linf.float_certifier`).
     """
     device = next(network.parameters()).device
     prover = prover_for(network, normalisation)

@@ -15,7 +15,7 @@ from pipeline.cli import (
     run_kind,
     serve,
 )
-from pipeline.spec import STAGE_PACKAGE
+from pipeline.spec.load import STAGE_PACKAGE
 
 commands = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -53,7 +53,7 @@ def prune(
     beside it numpy_network.py, a page of NumPy that runs it and certifies pictures without torch.
     """
     if export:
-        from stages.prune.export import export_network  # noqa: PLC0415  torch takes seconds
+        from tools.export import export_network  # noqa: PLC0415  torch takes seconds
 
         export_network(path, output)
         return

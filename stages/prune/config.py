@@ -5,10 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.settings import ExactFraction, Kinds, StageSettings
-from pipeline.settings import Inputs as StageInputs
-from pipeline.settings import Settings as SettingsGroup
+from pipeline.spec.settings import Inputs as StageInputs
+from pipeline.spec.settings import Kinds, StageSettings
+from pipeline.spec.settings import Settings as FrozenSettings
 from stages.data.config import AugmentSettings
+from stages.data.radius import ExactFraction
 
 
 class Inputs(StageInputs):
@@ -22,7 +23,7 @@ class Inputs(StageInputs):
     """The stage that trained the network, to p = infinity."""
 
 
-class FineTuneSettings(SettingsGroup):
+class FineTuneSettings(FrozenSettings):
     """Training of the kept edges at p = infinity, with the hinge loss of worst-case margins."""
 
     epochs: int = Field(2, ge=1)

@@ -5,8 +5,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 import kernels
-from stages.models.networks import DistanceMLP
-from stages.models.normalisation import Normalisation
+from stages.models.images import Normalisation
+from stages.models.linf.network import DistanceMLP
 from stages.models.validation import BatchSource
 
 

@@ -6,11 +6,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipeline.progress import Progress
+from pipeline.monitor.progress import Progress
 from stages.data.augment import augment
 from stages.data.batches import ResidentBatches
-from stages.models.networks import SparseMLP
-from stages.models.normalisation import Normalisation
+from stages.models.images import Normalisation
+from stages.models.linf.network import SparseMLP
 from stages.prune.config import FineTuneSettings
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from stages.data.history import read_history
+from stages.models.linf.network import DistanceMLP, SparseMLP
 from stages.models.network_file import LoadedNetwork
-from stages.models.networks import DistanceMLP, SparseMLP
 
 
 def prunable(loaded: LoadedNetwork, network_dir: Path) -> DistanceMLP:

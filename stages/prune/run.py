@@ -7,28 +7,28 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from pipeline.context import Context
-from pipeline.metrics import PRUNE_EDGES
+from pipeline.execution.context import Context
+from pipeline.monitor.metrics import PRUNE_EDGES
 from stages.data.batches import Batch, BatchSettings, ResidentBatches, in_order
+from stages.data.distributed import join_ranks, leave_ranks, lost_ranks_reported
+from stages.data.in_memory import ImageSet, load_split
 from stages.data.manifest import read_manifest
-from stages.data.processes import join_ranks, leave_ranks, lost_ranks_reported
-from stages.data.resident import ImageSet, load_split
-from stages.models.fit import check_fit
+from stages.models.compatibility import check_compatibility
 from stages.models.network_file import LoadedNetwork, load_network, save_network
 from stages.models.pruning_file import Pruning, write_pruning
 from stages.models.validation import Counts
 from stages.prune.config import FineTuneSettings, Settings
 from stages.prune.counting import count_uses
 from stages.prune.fine_tune import fine_tune
+from stages.prune.prune_edges import PrunedNetwork
 from stages.prune.refusals import prunable
 from stages.prune.search import Limits, largest_sparsity, shares_to_try
 from stages.prune.selection import EmptyLayer, keep_share, keep_used, sparsity_of
 from stages.prune.summary import summarise
-from stages.prune.surgery import PrunedNetwork
-from stages.prune.workbench import Trial, Workbench
+from stages.prune.trials import Trial, Trials
 
 
-class Outcome(NamedTuple):
+class StepOutput(NamedTuple):
     """What the stage writes."""
 
     pruned: PrunedNetwork
@@ -47,7 +47,7 @@ def run(context: Context, settings: Settings) -> None:
     loaded = load_network(context.inputs["network"])
     full = prunable(loaded, context.inputs["network"])
     for split in ("train", "validation"):
-        check_fit(manifest, loaded, split)
+        check_compatibility(manifest, loaded, split)
 
     with lost_ranks_reported(context.ranks):
         device = join_ranks(context.ranks)
@@ -55,7 +55,7 @@ def run(context: Context, settings: Settings) -> None:
             load_split(context.inputs["data"], manifest, split, device)
             for split in ("train", "validation")
         )
-        bench = Workbench(
+        bench = Trials(
             full.to(device),
             loaded.image_shape,
             loaded.normalisation,
@@ -69,7 +69,7 @@ def run(context: Context, settings: Settings) -> None:
         _save(context, loaded, outcome)
 
 
-def _prune(context: Context, settings: Settings, bench: Workbench, train: ImageSet) -> Outcome:
+def _prune(context: Context, settings: Settings, bench: Trials, train: ImageSet) -> StepOutput:
     """Everything that all ranks share."""
     uses = _count(context, bench, len(train))
     asked_for = _asked_for(settings, uses)
@@ -83,12 +83,12 @@ def _prune(context: Context, settings: Settings, bench: Workbench, train: ImageS
     if settings.fine_tune is not None:
         chosen, is_fine_tuned = _fine_tuned(context, settings.fine_tune, bench, train, chosen)
     trials = [trial for _, trial in curve]
-    return Outcome(
+    return StepOutput(
         chosen.pruned, summarise(settings, bench.full, before, uses, trials, chosen, is_fine_tuned)
     )
 
 
-def _save(context: Context, loaded: LoadedNetwork, outcome: Outcome) -> None:
+def _save(context: Context, loaded: LoadedNetwork, outcome: StepOutput) -> None:
     save_network(
         context.output_dir,
         outcome.pruned.network,
@@ -111,7 +111,7 @@ def _save(context: Context, loaded: LoadedNetwork, outcome: Outcome) -> None:
     )
 
 
-def _count(context: Context, bench: Workbench, num_images: int) -> list[Tensor]:
+def _count(context: Context, bench: Trials, num_images: int) -> list[Tensor]:
     with context.track("counting uses", num_images, "images") as progress:
 
         def images() -> Iterator[Batch]:
@@ -132,7 +132,7 @@ def _asked_for(settings: Settings, uses: Sequence[Tensor]) -> list[Tensor] | Non
 
 
 def _curve(
-    context: Context, settings: Settings, bench: Workbench, uses: Sequence[Tensor]
+    context: Context, settings: Settings, bench: Trials, uses: Sequence[Tensor]
 ) -> list[tuple[float, Trial]]:
     """Share dropped and trial of every point of the accuracy-sparsity curve, upwards.
 
@@ -153,7 +153,7 @@ def _curve(
 
 def _largest(
     settings: Settings,
-    bench: Workbench,
+    bench: Trials,
     uses: Sequence[Tensor],
     before: Counts,
     curve: list[tuple[float, Trial]],
@@ -170,7 +170,7 @@ def _largest(
 def _fine_tuned(
     context: Context,
     settings: FineTuneSettings,
-    bench: Workbench,
+    bench: Trials,
     train: ImageSet,
     chosen: Trial,
 ) -> tuple[Trial, bool]:

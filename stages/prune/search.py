@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import UserError
 from stages.models.validation import Counts
-from stages.prune.workbench import Trial
+from stages.prune.trials import Trial
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stages.models.networks import DistanceMLP
+from stages.models.linf.network import DistanceMLP
 from stages.models.pruning_file import Accuracy, CurvePoint, PrunedLayer, Pruning
 from stages.models.validation import Counts
 from stages.prune.config import Settings
-from stages.prune.surgery import PrunedNetwork
-from stages.prune.workbench import Trial
+from stages.prune.prune_edges import PrunedNetwork
+from stages.prune.trials import Trial
 
 
 def summarise(

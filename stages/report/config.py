@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import Inputs as StageInputs
-from pipeline.settings import Kinds, StageSettings
+from pipeline.spec.settings import Inputs as StageInputs
+from pipeline.spec.settings import Kinds, StageSettings
 
 
 class Inputs(StageInputs):
@@ -34,7 +34,7 @@ class Settings(StageSettings):
 
     code: ClassVar[tuple[str, ...]] = ("stages.data", "stages.models")
     max_ranks: ClassVar[int | None] = 1
-    gathers: ClassVar[bool] = True
+    aggregates_sweep: ClassVar[bool] = True
 
     inputs: Inputs
     title: str | None = Field(default=None, min_length=1, max_length=200)

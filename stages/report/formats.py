@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, Decimal
 from fractions import Fraction
 
-from pipeline.machine import Machine
-from stages.report.content import Share
+from pipeline.store.provenance import Machine
+from stages.report.model import Share
 
 
 def per_cent(share: Share) -> str:

@@ -11,7 +11,7 @@ from pipeline.errors import StageError
 from stages.data.manifest import Manifest, image_index
 from stages.data.records import Record
 from stages.data.shards import Images, read_samples, read_shard
-from stages.report.content import Picture, PictureRow
+from stages.report.model import Picture, PictureRow
 
 
 def build_gallery(

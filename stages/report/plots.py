@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stages.data.history import HistoryLine
-from stages.report.content import Network, Share
 from stages.report.formats import accuracy_per_cent, eps_text, p_text, per_cent
+from stages.report.model import Network, Share
 from stages.report.published import PublishedResult
 from stages.report.svg import (
     ATTACKED,

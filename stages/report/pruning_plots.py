@@ -6,7 +6,7 @@ import matplotlib
 from matplotlib.ticker import FuncFormatter
 
 from stages.models.pruning_file import PrunedLayer, Pruning
-from stages.report.content import PrunedPair
+from stages.report.model import PrunedPair
 from stages.report.plots import blank_figure
 from stages.report.svg import (
     ATTACKED,

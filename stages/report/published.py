@@ -7,7 +7,8 @@ from pathlib import Path
 import yaml
 from pydantic import Field
 
-from pipeline.settings import ExactFraction, Settings
+from pipeline.spec.settings import Settings
+from stages.data.radius import ExactFraction
 
 PUBLISHED_PATH = Path(__file__).with_name("published.yaml")
 

@@ -15,9 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel
 
-from pipeline.artifacts import StageRecord
+from pipeline.store.artifacts import StageRecord
 from stages.report import formats
-from stages.report.content import Report, Share
+from stages.report.model import Report, Share
 from stages.report.svg import THEME_CSS, Plot
 
 TEMPLATES_DIR = Path(__file__).with_name("templates")

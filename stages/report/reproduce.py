@@ -6,12 +6,12 @@ from typing import Any
 
 import yaml
 
-from pipeline.artifacts import StageRecord
-from pipeline.context import Context
-from pipeline.spec import base_name
+from pipeline.execution.context import Context
+from pipeline.spec.load import base_name
+from pipeline.store.artifacts import StageRecord
 from stages.report.config import Settings
-from stages.report.content import Reproduction
 from stages.report.formats import machine_text
+from stages.report.model import Reproduction
 
 
 def reproduction(

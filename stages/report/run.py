@@ -1,8 +1,8 @@
 """The report stage: gather what the run left behind, draw it, write it three times."""
 
-from pipeline.context import Context
+from pipeline.execution.context import Context
+from stages.report.collect import gather
 from stages.report.config import Settings
-from stages.report.gather import gather
 from stages.report.plots import draw_plots
 from stages.report.pruning_plots import draw_pruning_plots
 from stages.report.render import render_html, render_json, render_markdown

@@ -7,11 +7,11 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from pipeline.context import Context
-from pipeline.matrix import Sweep
+from pipeline.execution.context import Context
+from pipeline.spec.sweep import Sweep
 from stages.data.manifest import read_manifest
 from stages.data.records import RECORDS_FILE, check_every_image_once, read_records, read_summary
-from stages.report.content import Mean, Share, SweepGroup, SweepMember, SweepTable
+from stages.report.model import Mean, Share, SweepGroup, SweepMember, SweepTable
 
 
 def inputs_of(inputs: Mapping[str, Path], member: str) -> dict[str, Path]:

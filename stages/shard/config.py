@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.settings import Inputs as StageInputs
-from pipeline.settings import StageSettings
+from pipeline.spec.settings import Inputs as StageInputs
+from pipeline.spec.settings import StageSettings
 from stages.data.catalogue import CATALOGUE
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.draws import Purpose, permutation
+from stages.data.counter_rng import Stream, permutation
 
 Positions = NDArray[np.int64]
 
@@ -42,7 +42,7 @@ def plan_splits(
     validation split. The test images keep their published order, so that `test-000123` is image
     123 for everybody.
     """
-    order = permutation(num_train, Purpose.SPLIT, seed)
+    order = permutation(num_train, Stream.SPLIT, seed)
     splits = {"train": ("train", order[validation_images:])}
     if validation_images:
         splits["validation"] = ("train", order[:validation_images])

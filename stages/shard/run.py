@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.context import Context
 from pipeline.errors import UserError
-from pipeline.metrics import SHARD_IMAGES, SHARD_SHARDS
+from pipeline.execution.context import Context
+from pipeline.monitor.metrics import SHARD_IMAGES, SHARD_SHARDS
 from stages.data.catalogue import CATALOGUE, Dataset
 from stages.data.manifest import (
     MANIFEST_NAME,

@@ -8,7 +8,7 @@ import sys
 from pipeline.cli import main_of_stage
 
 if "--benchmark-data" in sys.argv:
-    from stages.train.benchmark import main
+    from tools.bench_data import main
 
     main()
 else:

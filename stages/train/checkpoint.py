@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pipeline.errors import StageError
-from pipeline.settings import Settings
+from pipeline.spec.settings import Settings
 
 FOLDER_NAME = "checkpoints"
 STATE_NAME = "state.safetensors"

@@ -5,10 +5,11 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import ExactFraction, Kinds, StageSettings
-from pipeline.settings import Inputs as StageInputs
-from pipeline.settings import Settings as SettingsGroup
+from pipeline.spec.settings import Inputs as StageInputs
+from pipeline.spec.settings import Kinds, StageSettings
+from pipeline.spec.settings import Settings as FrozenSettings
 from stages.data.config import AugmentSettings, RemoteShards
+from stages.data.radius import ExactFraction
 from stages.models.config import HybridSettings, NetworkSettings
 
 
@@ -19,7 +20,7 @@ class Inputs(StageInputs):
     """A shard stage with the splits `train` and `validation`."""
 
 
-class HingeLoss(SettingsGroup):
+class HingeLoss(FrozenSettings):
     """How far worst-case margins fall short, in units of 2 eps (arXiv:2102.05363)."""
 
     kind: Literal["hinge"]
@@ -28,7 +29,7 @@ class HingeLoss(SettingsGroup):
     """Weight of the worst class; the mean over all classes gets the rest."""
 
 
-class MixtureLoss(SettingsGroup):
+class MixtureLoss(FrozenSettings):
     """Clipped worst-case margin plus a fading cross-entropy of scaled logits (arXiv:2110.06850).
 
     The clip leaves images alone that cannot be certified any more; the cross-entropy, strong at
@@ -53,7 +54,7 @@ class MixtureLoss(SettingsGroup):
         return self
 
 
-class IbpLoss(SettingsGroup):
+class IbpLoss(FrozenSettings):
     """Cross-entropy of the worst-case logits, mixed with that of the logits themselves."""
 
     kind: Literal["ibp"]
@@ -65,13 +66,13 @@ class IbpLoss(SettingsGroup):
 LossSettings = Annotated[HingeLoss | MixtureLoss | IbpLoss, Field(discriminator="kind")]
 
 
-class ConstantRadius(SettingsGroup):
+class ConstantRadius(FrozenSettings):
     """eps_train from the first step on."""
 
     kind: Literal["constant"]
 
 
-class LinearRadius(SettingsGroup):
+class LinearRadius(FrozenSettings):
     """From 0 to eps_train in a straight line."""
 
     kind: Literal["linear"]
@@ -80,7 +81,7 @@ class LinearRadius(SettingsGroup):
     """When eps_train is reached."""
 
 
-class SmoothRadius(SettingsGroup):
+class SmoothRadius(FrozenSettings):
     """From 0 to eps_train, at first like the fourth power of time, then in a straight line."""
 
     kind: Literal["smooth"]
@@ -97,7 +98,7 @@ RadiusSettings = Annotated[
 ]
 
 
-class OptimiserSettings(SettingsGroup):
+class OptimiserSettings(FrozenSettings):
     """Adam with decoupled l_p weight decay."""
 
     learning_rate: float = Field(0.02, gt=0)
@@ -122,8 +123,8 @@ class OptimiserSettings(SettingsGroup):
     """How gradients travel between ranks; bfloat16 halves the bytes, and rounds to 8 bits."""
 
 
-class SpreadSettings(SettingsGroup):
-    """How training is spread over the ranks: memory and speed, not the network."""
+class DistributedSettings(FrozenSettings):
+    """How training is distributed over the ranks: memory and speed, not the network."""
 
     zero_stage: int = Field(0, ge=0, le=3)
     """What the ranks share out instead of each holding it: 1 Adam's moments, 2 gradients too, 3
@@ -140,7 +141,7 @@ class SpreadSettings(SettingsGroup):
     pause of a rank alone: writing a checkpoint."""
 
 
-class ScheduleSettings(SettingsGroup):
+class ScheduleSettings(FrozenSettings):
     """When p rises. Epochs may be fractions; everything changes per step, not per epoch."""
 
     epochs: int = Field(ge=1)
@@ -177,7 +178,7 @@ class ScheduleSettings(SettingsGroup):
         return self
 
 
-class ValidationSettings(SettingsGroup):
+class ValidationSettings(FrozenSettings):
     """How often the validation split is looked at. Nothing but the history depends on it."""
 
     every_epochs: int = Field(1, ge=1)
@@ -193,7 +194,7 @@ class ValidationSettings(SettingsGroup):
     """Images evaluated at a time on a rank; changes memory, not results."""
 
 
-class CheckpointSettings(SettingsGroup):
+class CheckpointSettings(FrozenSettings):
     """What an interrupted run can go on from."""
 
     every_epochs: float = Field(1.0, gt=0)
@@ -206,8 +207,8 @@ class CheckpointSettings(SettingsGroup):
 class Settings(StageSettings):
     """Train a network on the `train` split; the same seed and batch give the same network."""
 
-    how_only: ClassVar[tuple[str, ...]] = (
-        "spread",
+    runtime_only: ClassVar[tuple[str, ...]] = (
+        "distributed",
         "loader",
         "shards",
         "num_threads",
@@ -233,7 +234,7 @@ class Settings(StageSettings):
 
     optimiser: OptimiserSettings = OptimiserSettings()
 
-    spread: SpreadSettings = SpreadSettings()
+    distributed: DistributedSettings = DistributedSettings()
 
     augment: AugmentSettings = AugmentSettings()
 

@@ -11,12 +11,12 @@ import torch.distributed as dist
 
 from pipeline.ranks import Ranks
 from stages.data.batches import Batch, BatchSettings, ResidentBatches, TrainBatches, in_order
+from stages.data.in_memory import ImageSet, load_split
 from stages.data.manifest import Manifest, read_manifest
-from stages.data.remote import fetch_shards
-from stages.data.resident import ImageSet, load_split
+from stages.data.shard_cache import fetch_shards
 from stages.data.shards import read_samples, read_shard
 from stages.data.streaming import StreamingBatches
-from stages.models.normalisation import Normalisation
+from stages.models.images import Normalisation
 from stages.models.validation import BatchSource
 from stages.train.config import Settings
 

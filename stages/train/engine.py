@@ -16,15 +16,15 @@ from kernels.backend import backend
 from kernels.cuda.driver import gpu
 from pipeline.errors import StageError
 from pipeline.ranks import Ranks
-from stages.data.processes import join_ranks
-from stages.models.networks import DistanceNetwork
-from stages.train.config import OptimiserSettings, SpreadSettings
-from stages.train.decay import decay_
-from stages.train.decayed_adam import DecayedAdam
-from stages.train.held import MOMENTS, Held, ScatteredTensors, SlicedTensors, WholeTensors
-from stages.train.losses import SMALLEST_SCALE, Objective, Outcome
-from stages.train.schedules import Moment
-from stages.train.shifts import leave_shifts_alone
+from stages.data.distributed import join_ranks
+from stages.models.linf.identity_gradient_mask import mask_identity_gradients
+from stages.models.linf.lp_weight_decay import decay_
+from stages.models.linf.network import DistanceNetwork
+from stages.train.config import DistributedSettings, OptimiserSettings
+from stages.train.fused_adam import FusedAdam
+from stages.train.losses import SMALLEST_SCALE, Objective, StepOutput
+from stages.train.schedule import StepValues
+from stages.train.zero_state import MOMENTS, ReplicatedState, StateAccess, Zero3State, Zero12State
 
 OBJECTIVE = "objective."
 """Begins the names of weights and running means in a state."""
@@ -39,7 +39,7 @@ class Engine:
     Args:
         objective: float32, the same weights on every rank.
         settings: of the optimiser.
-        spread: over the ranks.
+        distributed: over the ranks.
         ranks: this process among the others; `join_ranks` comes first.
     """
 
@@ -47,23 +47,25 @@ class Engine:
         self,
         objective: Objective,
         settings: OptimiserSettings,
-        spread: SpreadSettings,
+        distributed: DistributedSettings,
         ranks: Ranks,
     ) -> None:
         self._decay = settings.decay
         self.device = join_ranks(ranks)
         self.objective = objective.to(self.device)
-        self._plain = copy.deepcopy(objective.network) if spread.zero_stage == 3 else None
-        self._optimiser = _optimiser(self.objective, settings, spread, self.device)
-        leave_shifts_alone(objective.network)
+        self._plain = copy.deepcopy(objective.network) if distributed.zero_stage == 3 else None
+        self._optimiser = _optimiser(self.objective, settings, distributed, self.device)
+        mask_identity_gradients(objective.network)
         self._engine, self._held = _start_deepspeed(
-            self.objective, self._optimiser, settings, spread, ranks
+            self.objective, self._optimiser, settings, distributed, ranks
         )
         self.gradient_norm: float | None = None
         """Euclidean norm of the newest gradient that was measured; None: none was yet."""
         self._begin_moments()
 
-    def step(self, images: Tensor, labels: Tensor, moment: Moment, mean_count: float) -> Outcome:
+    def step(
+        self, images: Tensor, labels: Tensor, moment: StepValues, mean_count: float
+    ) -> StepOutput:
         """Forward, backward, all-reduce, decay, Adam.
 
         The gradient is the mean over the global batch; the decay is decoupled, taken from the
@@ -80,9 +82,9 @@ class Engine:
             Loss and number right of this rank's share.
         """
         self._set_learning_rates(moment)
-        outcome: Outcome = self._engine(images, labels, moment, mean_count)
+        outcome: StepOutput = self._engine(images, labels, moment, mean_count)
         self._engine.backward(outcome.loss)
-        if isinstance(self._optimiser, DecayedAdam):
+        if isinstance(self._optimiser, FusedAdam):
             self._optimiser.set_norm(moment.p)
         else:
             amount = moment.learning_rate * self._decay
@@ -94,7 +96,7 @@ class Engine:
         if is_measured:
             self._keep_norm(norm)
         self._keep_scale_positive()
-        return Outcome(outcome.loss.detach(), outcome.num_correct)
+        return StepOutput(outcome.loss.detach(), outcome.num_correct)
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that training goes on from: weights, running means, scale, Adam's moments.
@@ -150,7 +152,7 @@ class Engine:
 
     def _whole_gradient(self) -> list[Tensor]:
         """The gradients of all parameters; none where ZeRO has cut them up."""
-        if not isinstance(self._held, WholeTensors):
+        if not isinstance(self._held, ReplicatedState):
             return []
         gradients = (parameter.grad for parameter in self.objective.parameters())
         return [gradient for gradient in gradients if gradient is not None]
@@ -175,7 +177,7 @@ class Engine:
         So does DeepSpeed's ZeRO 1 and 2: it looks for all groups' moments after the first group's
         first step, and never finds those of the second.
         """
-        if isinstance(self._held, ScatteredTensors):
+        if isinstance(self._held, Zero3State):
             stepped = self._engine.optimizer.fp32_partitioned_groups_flat
         else:
             stepped = [one for group in self._optimiser.param_groups for one in group["params"]]
@@ -184,21 +186,24 @@ class Engine:
                 "step": torch.zeros((), dtype=torch.float32, device=tensor.device),
                 **{moment: torch.zeros_like(tensor) for moment in MOMENTS},
             }
-        if isinstance(self._held, SlicedTensors):
+        if isinstance(self._held, Zero12State):
             self._engine.optimizer._lazy_init_hp_params_optimizer_state()
 
-    def _set_learning_rates(self, moment: Moment) -> None:
+    def _set_learning_rates(self, moment: StepValues) -> None:
         for group in self._optimiser.param_groups:
             is_scale = group["is_scale"]
             group["lr"] = moment.scale_learning_rate if is_scale else moment.learning_rate
 
 
 def _optimiser(
-    objective: Objective, settings: OptimiserSettings, spread: SpreadSettings, device: torch.device
+    objective: Objective,
+    settings: OptimiserSettings,
+    distributed: DistributedSettings,
+    device: torch.device,
 ) -> torch.optim.Optimizer:
     """Adam, on a GPU that holds whole weights with the decay in the same kernel."""
-    if device.type == "cuda" and spread.zero_stage == 0 and backend().cuda == "nvrtc":
-        return DecayedAdam(objective, settings, gpu(torch.cuda.current_device()))
+    if device.type == "cuda" and distributed.zero_stage == 0 and backend().cuda == "nvrtc":
+        return FusedAdam(objective, settings, gpu(torch.cuda.current_device()))
     return _adam(objective, settings)
 
 
@@ -215,10 +220,10 @@ def _start_deepspeed(
     objective: Objective,
     optimiser: torch.optim.Optimizer,
     settings: OptimiserSettings,
-    spread: SpreadSettings,
+    distributed: DistributedSettings,
     ranks: Ranks,
-) -> tuple[Any, Held]:
-    stage = spread.zero_stage
+) -> tuple[Any, StateAccess]:
+    stage = distributed.zero_stage
     config = {
         # DeepSpeed counts with these and does nothing else; our batches may differ by an image.
         "train_micro_batch_size_per_gpu": 1,
@@ -231,10 +236,10 @@ def _start_deepspeed(
         ],
         "zero_optimization": {
             "stage": stage,
-            "overlap_comm": spread.overlap,
-            "reduce_bucket_size": spread.bucket_elements,
-            "allgather_bucket_size": spread.bucket_elements,
-            "stage3_prefetch_bucket_size": spread.bucket_elements,
+            "overlap_comm": distributed.overlap,
+            "reduce_bucket_size": distributed.bucket_elements,
+            "allgather_bucket_size": distributed.bucket_elements,
+            "stage3_prefetch_bucket_size": distributed.bucket_elements,
         },
         "zero_allow_untested_optimizer": True,
         "steps_per_print": None,
@@ -244,8 +249,8 @@ def _start_deepspeed(
     if stage == 0:
         # One rank has nothing to reduce; DeepSpeed would still flatten and copy all gradients.
         engine.enable_backward_allreduce = ranks.world_size > 1
-        return engine, WholeTensors(optimiser)
-    sharing = ScatteredTensors if stage == 3 else SlicedTensors
+        return engine, ReplicatedState(optimiser)
+    sharing = Zero3State if stage == 3 else Zero12State
     return engine, sharing(deepspeed.utils)
 
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.models.networks import DistanceNetwork
+from stages.models.linf.network import DistanceNetwork
 from stages.train.config import HingeLoss, LossSettings, MixtureLoss
-from stages.train.schedules import Moment
+from stages.train.schedule import StepValues
 
 SMALLEST_SCALE = 1e-3
 """The logit scale is kept at or above this, so that it never turns cross-entropy around."""
@@ -81,7 +81,7 @@ def ibp(worst: Tensor, logits: Tensor, labels: Tensor, worst_weight: float, coun
     return (1 - worst_weight) * clean + worst_weight * robust
 
 
-class Outcome(NamedTuple):
+class StepOutput(NamedTuple):
     """What one forward pass of training gives."""
 
     loss: Tensor
@@ -109,7 +109,9 @@ class Objective(nn.Module):
         # One element, not zero-dimensional: DeepSpeed broadcasts parameters as bytes.
         self.logit_scale = nn.Parameter(torch.ones(1)) if is_scaled else None
 
-    def forward(self, images: Tensor, labels: Tensor, moment: Moment, mean_count: float) -> Outcome:
+    def forward(
+        self, images: Tensor, labels: Tensor, moment: StepValues, mean_count: float
+    ) -> StepOutput:
         """Loss of one batch of normalised images (B, C, H, W) with labels int64 (B,).
 
         `mean_count` divides the sum over the batch: B, unless the ranks' shares differ.
@@ -119,7 +121,7 @@ class Objective(nn.Module):
         loss = self._loss(logits, worst, labels, eps_input, moment, mean_count)
         with torch.no_grad():
             num_correct = (logits.argmax(1) == labels).sum()
-        return Outcome(loss, num_correct)
+        return StepOutput(loss, num_correct)
 
     def _loss(
         self,
@@ -127,7 +129,7 @@ class Objective(nn.Module):
         worst: Tensor,
         labels: Tensor,
         eps_input: float,
-        moment: Moment,
+        moment: StepValues,
         count: float,
     ) -> Tensor:
         if isinstance(self.settings, HingeLoss):

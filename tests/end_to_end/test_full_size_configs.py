@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.context import Context
-from pipeline.spec import load_spec
+from pipeline.execution.context import Context
+from pipeline.spec.load import load_spec
 from stages.data.catalogue import CATALOGUE
 from stages.data.history import read_history
 from stages.models.network_file import load_network

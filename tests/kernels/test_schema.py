@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import kernels
-from kernels.nn import Centering, DistanceLinear
+from kernels.layers import Centering, DistanceLinear
 
 SAMPLES = {
     "lp_distance": (8.5, 2),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.metrics import CATALOGUE
+from pipeline.monitor.metrics import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs/monitoring"

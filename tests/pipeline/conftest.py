@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import StageRecord, read_stage_record
 from pipeline.errors import UserError
-from pipeline.plan import assess, what_would_happen
-from pipeline.spec import Spec, load_spec
+from pipeline.spec.load import Spec, load_spec
+from pipeline.store.artifacts import StageRecord, read_stage_record
+from pipeline.store.staleness import assess, what_would_happen
 
 TOYS_ROOT = Path(__file__).parent / "toys_root"
 REPOSITORY = Path(__file__).parents[2]

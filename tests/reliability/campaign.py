@@ -65,7 +65,7 @@ class Kill:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutput:
     """What became of a scenario."""
 
     scenario: Scenario
@@ -81,7 +81,7 @@ SCENARIOS = (
 )
 
 
-def survive(scenario: Scenario, num_kills: int, folder: Path, seed: int) -> Outcome:
+def survive(scenario: Scenario, num_kills: int, folder: Path, seed: int) -> StepOutput:
     """Run one scenario undisturbed and killed.
 
     Args:
@@ -106,7 +106,7 @@ def survive(scenario: Scenario, num_kills: int, folder: Path, seed: int) -> Outc
         assert kill, f"the run ended before kill {len(kills) + 1}"
         kills.append(kill)
     assert _start(config, killed, scenario).wait() == 0, "the last run failed"
-    return Outcome(scenario, tuple(kills), _result(whole) == _result(killed))
+    return StepOutput(scenario, tuple(kills), _result(whole) == _result(killed))
 
 
 def _start(config: Path, runs: Path, scenario: Scenario) -> "subprocess.Popen[bytes]":

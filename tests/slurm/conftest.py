@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.jobs import read_jobs
+from pipeline.cluster.jobs import read_jobs
 from tests.slurm.cluster import Cluster, missing_programs
 
 ROOT = Path(__file__).parents[2]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.artifacts import read_stage_record
-from pipeline.jobs import read_jobs
+from pipeline.cluster.jobs import read_jobs
+from pipeline.store.artifacts import read_stage_record
 
 EVIL = 'it\'s "$(touch pwned)" `touch pwned`; touch pwned & %j #\n$HOME *'
 

@@ -1,6 +1,6 @@
 """The whole chain on a real cluster, submitted with one command."""
 
-from pipeline.artifacts import read_stage_record
+from pipeline.store.artifacts import read_stage_record
 
 STAGES = ("shard", "train", "prune", "certify", "certify_pruned", "report")
 

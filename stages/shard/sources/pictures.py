@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import StageError
-from pipeline.progress import Progress
+from pipeline.monitor.progress import Progress
 from stages.data.manifest import SourceFile
 from stages.shard.sources.source import Images, Labels, Positions, SourceSplit, Workplace
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StageError, UserError
-from pipeline.progress import Progress
+from pipeline.monitor.progress import Progress
 from stages.data.catalogue import Dataset
 from stages.data.checksums import digest, find_source_file, is_published, read_content
 from stages.data.manifest import SourceFile

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.artifacts import (
+from pipeline.execution.context import Context
+from pipeline.ranks import Ranks
+from pipeline.store.artifacts import (
     InputRecord,
     StageRecord,
     output_names,
@@ -17,18 +19,16 @@ from pipeline.artifacts import (
     publish,
     seal,
 )
-from pipeline.context import Context
-from pipeline.digests import artifact_digest, file_digests, recorded_settings
-from pipeline.machine import this_machine
-from pipeline.ranks import Ranks
+from pipeline.store.digests import artifact_digest, file_digests, recorded_settings
+from pipeline.store.provenance import this_machine
 from stages.certify.config import Settings
 from stages.certify.run import run
 from stages.data.manifest import Manifest, Split, write_manifest
 from stages.data.shards import Sample, write_block_shard
 from stages.models.config import DistanceMLPSettings, HybridSettings
+from stages.models.images import Normalisation
+from stages.models.linf.network import DistanceMLP, Hybrid
 from stages.models.network_file import LoadedNetwork, save_network
-from stages.models.networks import DistanceMLP, Hybrid
-from stages.models.normalisation import Normalisation
 
 NORMALISATION = Normalisation((0.3,), 0.35)
 SHAPE = (4, 4, 1)

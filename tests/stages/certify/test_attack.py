@@ -6,48 +6,48 @@ from typing import Any
 import pytest
 import torch
 
-from stages.certify.arena import Arena
 from stages.certify.attack import BASELINE, Attack, Try, tries
 from stages.certify.config import AttackSettings, Settings
 from stages.certify.proofs import ExactProofs, FloatProofs
-from stages.certify.squares import search_squares
+from stages.certify.square_attack import search_squares
 from stages.data.batches import Batch
-from stages.models.integer_rounding import to_integers
+from stages.models.linf.attack_space import AttackSpace
+from stages.models.linf.quantise import quantise
 from stages.models.network_file import LoadedNetwork
 
 EPS = Fraction(1, 10)
 FRACTION_BITS = 3
 
 
-class Witness(Arena):
-    """Passes every question on to an arena and keeps the points that were judged."""
+class Witness(AttackSpace):
+    """Passes every question on to an attack_space and keeps the points that were judged."""
 
-    def __init__(self, arena):
-        self.arena, self.network, self.seen = arena, arena.network, []
+    def __init__(self, attack_space):
+        self.attack_space, self.network, self.seen = attack_space, attack_space.network, []
 
     def margins(self, points, labels):
         self.seen.append(points.clone())
-        return self.arena.margins(points, labels)
+        return self.attack_space.margins(points, labels)
 
     def ball(self, images):
-        return self.arena.ball(images)
+        return self.attack_space.ball(images)
 
     def centre(self, images):
-        return self.arena.centre(images)
+        return self.attack_space.centre(images)
 
     def step(self, points, uphill, ball):
-        return self.arena.step(points, uphill, ball)
+        return self.attack_space.step(points, uphill, ball)
 
     def between(self, ball, share):
-        return self.arena.between(ball, share)
+        return self.attack_space.between(ball, share)
 
     def inputs(self, points):
-        return self.arena.inputs(points)
+        return self.attack_space.inputs(points)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A network, and the arena it is attacked in."""
+    """A network, and the attack_space it is attacked in."""
 
     loaded: LoadedNetwork
     method: str
@@ -58,14 +58,12 @@ class Subject:
         if self.method == "float":
             return FloatProofs(self.loaded, self.settings)
         loaded = self.loaded
-        network = to_integers(
-            loaded.network, loaded.normalisation, loaded.image_shape, FRACTION_BITS
-        )
+        network = quantise(loaded.network, loaded.normalisation, loaded.image_shape, FRACTION_BITS)
         return ExactProofs(network, 3, self.settings)
 
     def attack(self, seed=0, **settings):
         chosen = AttackSettings(**({"steps": 6, "restarts": 1, "square_queries": 0} | settings))
-        return Attack(Witness(self.proofs().arena), chosen, seed)
+        return Attack(Witness(self.proofs().attack_space), chosen, seed)
 
     def batch(self, num_images=60, seed=2):
         images, labels = self.tools.images_near_prototypes(num_images, seed)
@@ -115,8 +113,8 @@ def test_every_point_judged_is_inside_the_ball_exactly(subject):
     attack = subject.attack(restarts=2, square_queries=5)
     batch = some_of(subject.batch(), [0])
     attack.attack(batch, ~nothing(batch), nothing(batch))
-    assert attack.arena.seen
-    all_inside(subject, batch, attack.arena.seen)
+    assert attack.attack_space.seen
+    all_inside(subject, batch, attack.attack_space.seen)
 
 
 def test_it_breaks_images_that_are_right_but_not_certified(subject):
@@ -147,7 +145,7 @@ def test_a_broken_image_has_a_point_in_its_ball_that_is_wrong(subject):
     alone = some_of(batch, (worst <= 0).nonzero()[0])
     again = subject.attack()
     again.attack(alone, ~nothing(alone), nothing(alone))
-    inputs = again.arena.inputs(again.arena.seen[-1])
+    inputs = again.attack_space.inputs(again.attack_space.seen[-1])
     assert subject.loaded.network(inputs, math.inf).argmax(1).item() != alone.labels.item()
 
 
@@ -155,7 +153,7 @@ def test_wrong_images_are_left_alone(subject):
     attack, batch = subject.attack(square_queries=5), subject.batch()
     verdict = attack.attack(batch, nothing(batch), nothing(batch))
     assert verdict.worst.isinf().all()
-    assert not attack.arena.seen
+    assert not attack.attack_space.seen
 
 
 def test_certified_images_get_the_steps_that_the_settings_say(subject):
@@ -165,7 +163,7 @@ def test_certified_images_get_the_steps_that_the_settings_say(subject):
     for certified_steps in (1, 3):
         attack = subject.attack(certified_steps=certified_steps, square_queries=5)
         attack.attack(batch, ~nothing(batch), ~nothing(batch))
-        assert len(attack.arena.seen) == certified_steps
+        assert len(attack.attack_space.seen) == certified_steps
 
 
 def test_an_image_is_attacked_alike_in_any_batch(subject):
@@ -184,7 +182,7 @@ def test_random_starts_depend_on_the_seed_and_the_restart(subject):
 
     def start(seed, restart):
         attack = subject.attack(seed)
-        return attack._start(batch, attack.arena.ball(batch.images), restart)
+        return attack._start(batch, attack.attack_space.ball(batch.images), restart)
 
     torch.testing.assert_close(start(0, 1), start(0, 1), rtol=0, atol=0)
     assert (start(0, 1) != start(0, 2)).any()
@@ -196,13 +194,13 @@ def test_squares_stay_at_the_ends_of_the_ball_and_only_get_better(subject):
     batch = subject.batch()
     rows = (subject.findings(batch).margin > 0).nonzero()[:, 0]
     batch = some_of(batch, rows)
-    arena = Witness(subject.proofs().arena)
-    worst = [search_squares(arena, batch, queries, 0) for queries in (1, 40)]
-    lower, upper = arena.ball(batch.images)
-    for points in arena.seen:
+    attack_space = Witness(subject.proofs().attack_space)
+    worst = [search_squares(attack_space, batch, queries, 0) for queries in (1, 40)]
+    lower, upper = attack_space.ball(batch.images)
+    for points in attack_space.seen:
         assert ((points == lower) | (points == upper)).all()
     assert (worst[1] < worst[0]).sum() > len(batch) // 2
-    assert search_squares(arena, batch, 0, 0).isinf().all()
+    assert search_squares(attack_space, batch, 0, 0).isinf().all()
 
 
 def test_every_loss_and_p_is_tried_before_the_next_restart():

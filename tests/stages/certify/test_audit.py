@@ -5,9 +5,8 @@ from fractions import Fraction
 
 import pytest
 
-from pipeline.digests import file_digests
 from pipeline.errors import StageError, UserError
-from stages.certify.audit import attack_again, audit_records, gather_evidence, prove_by_hand
+from pipeline.store.digests import file_digests
 from stages.data.radius import largest_float_up_to
 from stages.data.records import (
     read_records,
@@ -16,6 +15,7 @@ from stages.data.records import (
     write_records,
     write_summary,
 )
+from tools.audit import attack_again, audit_records, gather_evidence, prove_by_hand
 
 
 @pytest.fixture

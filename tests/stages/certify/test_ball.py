@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from stages.certify.ball import InnerBall, box_around
-from stages.models.normalisation import Normalisation
+from stages.models.images import Normalisation
+from stages.models.linf.ball import InnerBall, box_around
 
 GREY = Normalisation((0.286,), 0.352)
 COLOUR = Normalisation((0.4914, 0.4822, 0.4465), 0.2009)

@@ -16,7 +16,7 @@ from stages.data.records import read_records
 RANK = """
 import sys, torch
 from pathlib import Path
-from pipeline.context import Context
+from pipeline.execution.context import Context
 from pipeline.ranks import Ranks
 from stages.certify.config import Settings
 from stages.certify.run import run

@@ -10,10 +10,10 @@ from pipeline.ranks import Ranks
 from stages.certify.run import run
 from stages.data.manifest import read_manifest, write_manifest
 from stages.data.records import read_records, read_summary
-from stages.models.exact import ExactDistanceProver
-from stages.models.margins import margin_radius
+from stages.models.linf.exact_certifier import ExactDistanceProver
+from stages.models.linf.float_certifier import prover_for
+from stages.models.linf.float_error import margin_radius
 from stages.models.network_file import load_network
-from stages.models.provers import prover_for
 
 
 def rows_of(folder):
@@ -101,8 +101,10 @@ def test_an_inflated_margin_is_found_by_the_attack_and_named(
 ):
     cube_radius = ExactDistanceProver._cube_radius
     for name, inflated in {
-        "stages.models.provers.margin_radius": lambda *given: 3 * margin_radius(*given),
-        "stages.models.exact.ExactDistanceProver._cube_radius": lambda *given: (
+        "stages.models.linf.float_certifier.margin_radius": lambda *given: (
+            3 * margin_radius(*given)
+        ),
+        "stages.models.linf.exact_certifier.ExactDistanceProver._cube_radius": lambda *given: (
             3 * cube_radius(*given)
         ),
     }.items():
@@ -122,7 +124,7 @@ def test_images_within_the_slack_are_counted_and_not_certified(world, tools, tmp
     plain = {row.key for row in read_records(out / "records.csv") if row.certified}
     assert read_summary(out).num_within_slack == 0
     slack = 4 * tools.normalisation.eps_input(settings.eps)
-    monkeypatch.setattr("stages.models.provers.float_slack", lambda *_: slack)
+    monkeypatch.setattr("stages.models.linf.float_certifier.float_slack", lambda *_: slack)
     run(world.context(tmp_path / "slack"), settings)
     rows = read_records(tmp_path / "slack" / "records.csv")
     within = {row.key for row in rows if row.within_slack}

@@ -4,13 +4,13 @@ from fractions import Fraction
 
 import torch
 
-from stages.certify.arena import Arena
-from stages.certify.examiner import Examiner
+from stages.certify.batch_certifier import BatchCertifier
 from stages.certify.proofs import Findings, Proofs
 from stages.data.batches import Batch
+from stages.models.linf.attack_space import AttackSpace
 
 
-class Unbreakable(Arena):
+class Unbreakable(AttackSpace):
     """Nothing that is tried here changes an answer."""
 
     def __init__(self, network):
@@ -38,8 +38,8 @@ class Unbreakable(Arena):
 class Radii(Proofs):
     """Every image is right and has the radius that was given for it."""
 
-    def __init__(self, arena, radius):
-        self.arena, self.radius = arena, radius
+    def __init__(self, attack_space, radius):
+        self.attack_space, self.radius = attack_space, radius
 
     def prove(self, images, labels):
         margin = torch.ones(len(labels), dtype=torch.float64)
@@ -51,7 +51,7 @@ def test_an_image_is_certified_below_its_radius_and_not_at_it(tools):
     radius = [eps - Fraction(1, 10**30), eps, eps + Fraction(1, 10**30)]
     attack = {"steps": 1, "restarts": 1, "p": ["inf"], "square_queries": 0}
     proofs = Radii(Unbreakable(tools.distance_network().requires_grad_(False)), radius)
-    examiner = Examiner(proofs, tools.settings_for(attack=attack))
+    examiner = BatchCertifier(proofs, tools.settings_for(attack=attack))
     images = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
     rows = examiner.records(Batch(torch.arange(3), images, torch.tensor([0, 1, 2])))
     assert [row.certified for row in rows] == [False, False, True]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stages.data.augment import augment
 from stages.data.config import AugmentSettings
-from stages.data.draws import Purpose, draw_below
+from stages.data.counter_rng import Stream, draw_below
 
 PICTURE = torch.arange(1, 13, dtype=torch.uint8).view(1, 1, 3, 4)
 
@@ -22,7 +22,7 @@ def one_by_one(
     moved = []
     for image, index in zip(images.numpy(), indices.numpy(), strict=True):
         number = np.array([index])
-        drawn = int(draw_below(number, 2 * num_shifts**2, Purpose.AUGMENT, seed, epoch)[0])
+        drawn = int(draw_below(number, 2 * num_shifts**2, Stream.AUGMENT, seed, epoch)[0])
         top, left = drawn % num_shifts, drawn // num_shifts % num_shifts
         padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)), mode)
         cropped = padded[:, top : top + image.shape[1], left : left + image.shape[2]]

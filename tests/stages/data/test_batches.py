@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.ranks import Ranks
 from stages.data.batches import Batch, BatchSettings, ResidentBatches, in_order
-from stages.data.resident import ImageSet
+from stages.data.in_memory import ImageSet
 
 
 def numbered_images(num: int) -> ImageSet:

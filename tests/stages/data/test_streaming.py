@@ -10,9 +10,9 @@ import torch
 from pipeline.errors import StageError, UserError
 from pipeline.ranks import Ranks
 from stages.data.batches import BatchSettings, ResidentBatches, TrainBatches
+from stages.data.in_memory import load_split
 from stages.data.manifest import Manifest
-from stages.data.order import LANES
-from stages.data.resident import load_split
+from stages.data.shuffling import LANES
 from stages.data.streaming import StreamingBatches
 
 WriteArtifact = Callable[..., tuple[Path, Manifest]]

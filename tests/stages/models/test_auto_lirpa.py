@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from kernels.nn import Box
-from stages.models.head_bounds import HeadBounds
-from stages.models.networks import Hybrid
+from kernels.layers import Box
+from stages.models.linf.head_bounds import HeadBounds
+from stages.models.linf.network import Hybrid
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.models.head_bounds import HeadBounds
+from stages.models.linf.head_bounds import HeadBounds
 
 
 @pytest.fixture(autouse=True)
@@ -111,5 +111,5 @@ def test_pieces_of_a_large_batch_agree_with_the_whole(monkeypatch):
     centre = torch.randn(7, 6, dtype=torch.float64)
     half_width, labels = torch.full((7, 1), 0.1, dtype=torch.float64), torch.arange(7) % 4
     whole = worst_in_box(bounds, centre, half_width, labels)
-    monkeypatch.setattr("stages.models.head_bounds.MOST_ELEMENTS", 1)
+    monkeypatch.setattr("stages.models.linf.head_bounds.MOST_ELEMENTS", 1)
     torch.testing.assert_close(worst_in_box(bounds, centre, half_width, labels), whole)

@@ -10,11 +10,11 @@ import torch
 from kernels import SparseRows
 from pipeline.errors import StageError
 from stages.models.config import DistanceMLPSettings
-from stages.models.integer_file import load_integer_network, save_integer_network
-from stages.models.integer_rounding import to_integers
+from stages.models.images import Normalisation
+from stages.models.linf.integer_file import load_integer_network, save_integer_network
+from stages.models.linf.network import DistanceMLP, Hybrid, SparseMLP
+from stages.models.linf.quantise import quantise
 from stages.models.network_file import LoadedNetwork
-from stages.models.networks import DistanceMLP, Hybrid, SparseMLP
-from stages.models.normalisation import Normalisation
 
 NORMALISATION = Normalisation((0.3,), 0.35)
 SHAPE = (2, 3, 1)
@@ -42,7 +42,7 @@ def source_of(kind):
 
 def saved(folder, kind="distance", bits=3):
     source = source_of(kind)
-    network = to_integers(source.network, NORMALISATION, SHAPE, bits)
+    network = quantise(source.network, NORMALISATION, SHAPE, bits)
     save_integer_network(folder, network, source)
     return network
 

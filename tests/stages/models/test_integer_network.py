@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import SparseRows
-from kernels.nn import Box
+from kernels.layers import Box
 from pipeline.errors import UserError
-from stages.models.integer_network import IntegerLayer, IntegerNetwork
-from stages.models.integer_rounding import float_twin, to_integers
-from stages.models.networks import DistanceMLP, Hybrid, SparseMLP
-from stages.models.normalisation import Normalisation
+from stages.models.images import Normalisation
+from stages.models.linf.integer_network import IntegerLayer, IntegerNetwork
+from stages.models.linf.network import DistanceMLP, Hybrid, SparseMLP
+from stages.models.linf.quantise import dequantise, quantise
 
 COLOUR = Normalisation((0.4914, 0.4822, 0.4465), 0.2009)
 SHAPE = (2, 2, 3)
@@ -39,7 +39,7 @@ def network_of(kind, seed=0, size=1.0):
 
 
 def integers_of(network, bits=3, normalisation=COLOUR):
-    return to_integers(network, normalisation, SHAPE, bits)
+    return quantise(network, normalisation, SHAPE, bits)
 
 
 def images_of(count, seed=0):
@@ -66,7 +66,7 @@ def test_weights_are_rounded_in_pixels_with_the_normalisation_folded_in():
     with torch.no_grad():
         network.last.weight.copy_(torch.tensor([[0.0, 1.0, -1.0], [0.5, 0.25, 2.0]]))
         network.bias.copy_(torch.tensor([0.0, 0.125]))
-    found = to_integers(network, COLOUR, (1, 1, 3), 2)
+    found = quantise(network, COLOUR, (1, 1, 3), 2)
     std, means = Fraction(COLOUR.std), [Fraction(mean) for mean in COLOUR.mean]
     for row, weights in zip(found.layers[0].rows, network.last.weight, strict=True):
         pairs = zip(weights.tolist(), means, strict=True)
@@ -96,7 +96,7 @@ def test_a_fine_integer_network_is_close_to_the_float_one(kind):
 @pytest.mark.parametrize("kind", ["distance", "hybrid"])
 def test_the_float_twin_is_the_integer_network(kind):
     network = integers_of(network_of(kind), 5)
-    twin = float_twin(network, 4)
+    twin = dequantise(network, 4)
     images = images_of(30)
     features = twin.features(COLOUR.apply(images), math.inf)
     found = network.outputs(network.points(images)) / (network.units_per_pixel * COLOUR.std)
@@ -195,8 +195,8 @@ def test_compressed_rows_give_the_integers_of_the_dense_network():
     assert few.ranges() == full.ranges()
     images = images_of(9)
     torch.testing.assert_close(
-        float_twin(few, 4)(COLOUR.apply(images), math.inf),
-        float_twin(full, 4)(COLOUR.apply(images), math.inf),
+        dequantise(few, 4)(COLOUR.apply(images), math.inf),
+        dequantise(full, 4)(COLOUR.apply(images), math.inf),
     )
 
 
@@ -209,7 +209,7 @@ def test_a_rows_floor_is_scaled_like_its_weights():
         torch.tensor([0.0, 0.75]),
     )
     sparse.last.set_rows(rows)
-    layer = to_integers(sparse, COLOUR, (1, 1, 3), 4).layers[0]
+    layer = quantise(sparse, COLOUR, (1, 1, 3), 4).layers[0]
     assert layer.rows.floor.tolist() == [0, round(4080 * COLOUR.std * 0.75)]
     assert layer.rows.values.tolist() == [round(4080 * (COLOUR.std * 0.5 + COLOUR.mean[1]))]
 

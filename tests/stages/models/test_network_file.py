@@ -6,9 +6,9 @@ import torch
 
 from pipeline.errors import StageError
 from stages.models.config import DistanceMLPSettings, HybridSettings
+from stages.models.images import Normalisation
+from stages.models.linf.network import build_network
 from stages.models.network_file import load_network, save_network
-from stages.models.networks import build_network
-from stages.models.normalisation import Normalisation
 
 MLP = DistanceMLPSettings(kind="distance_mlp", width=8, depth=3)
 HYBRID = HybridSettings(kind="hybrid", width=8, depth=2, hidden=6)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from stages.models.config import DistanceMLPSettings
-from stages.models.networks import build_network
-from stages.models.running_means import reestimate_running_means
+from stages.models.linf.network import build_network
+from stages.models.linf.running_means import reestimate_running_means
 
 
 def make_network():

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from kernels import SparseRows
-from kernels.nn import Box
+from kernels.layers import Box
 from pipeline.errors import StageError, UserError
 from stages.models.config import DistanceMLPSettings, SparseMLPSettings
-from stages.models.integer_rounding import to_integers
-from stages.models.margins import float_slack
+from stages.models.images import Normalisation
+from stages.models.linf.float_certifier import prover_for
+from stages.models.linf.float_error import float_slack
+from stages.models.linf.network import DistanceMLP, SparseMLP, build_network
+from stages.models.linf.quantise import quantise
 from stages.models.network_file import load_network, save_network
-from stages.models.networks import DistanceMLP, SparseMLP, build_network
-from stages.models.normalisation import Normalisation
-from stages.models.provers import prover_for
 
 SHAPE = (4, 4, 1)
 NORMALISATION = Normalisation((0.3,), 0.35)
@@ -138,7 +138,7 @@ def test_widths_and_edges_must_have_one_entry_a_layer() -> None:
 def test_dense_and_sparse_rows_give_identical_integers() -> None:
     pixels = torch.randint(0, 256, (70, 1, 4, 4), dtype=torch.uint8)
     full, sparse = (
-        to_integers(network, NORMALISATION, SHAPE, 5)
+        quantise(network, NORMALISATION, SHAPE, 5)
         for network in (full_network(), sparse_network(1.0))
     )
     assert torch.equal(sparse.outputs_of(pixels), full.outputs_of(pixels))
@@ -150,7 +150,7 @@ def test_dense_and_sparse_rows_give_identical_integers() -> None:
 
 @pytest.mark.parametrize("num_images", [1, 70])
 def test_one_call_gives_the_integers_of_layer_after_layer(num_images: int) -> None:
-    network = to_integers(sparse_network(0.3), NORMALISATION, SHAPE, 5)
+    network = quantise(sparse_network(0.3), NORMALISATION, SHAPE, 5)
     pixels = torch.randint(0, 256, (num_images, 1, 4, 4), dtype=torch.uint8)
     x = network.points(pixels).flatten(1)
     for layer in network.layers:

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from stages.data.batches import in_order
-from stages.data.resident import ImageSet
+from stages.data.in_memory import ImageSet
 from stages.models.config import DistanceMLPSettings, HybridSettings
-from stages.models.networks import build_network
-from stages.models.normalisation import Normalisation
+from stages.models.images import Normalisation
+from stages.models.linf.network import build_network
 from stages.models.validation import at_infinity, evaluate
 
 NORMALISATION = Normalisation((0.5,), 0.25)

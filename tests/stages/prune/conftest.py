@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.context import Context
+from pipeline.execution.context import Context
 from pipeline.ranks import Ranks
 from stages.data.history import HistoryLine, append_history
 from stages.data.manifest import Manifest, Split, image_key, write_manifest
 from stages.data.shards import Sample, write_block_shard
 from stages.models.config import AnyNetworkSettings, DistanceMLPSettings
+from stages.models.images import Normalisation
+from stages.models.linf.network import DistanceMLP, DistanceNetwork
 from stages.models.network_file import save_network
-from stages.models.networks import DistanceMLP, DistanceNetwork
-from stages.models.normalisation import Normalisation
 from stages.prune.config import Settings
 from stages.prune.run import run
 
@@ -31,7 +31,7 @@ MLP = DistanceMLPSettings(kind="distance_mlp", width=40, depth=3)
 RUN_STAGE = """
 import sys
 from pathlib import Path
-from pipeline.context import Context
+from pipeline.execution.context import Context
 from pipeline.ranks import Ranks
 from stages.prune.config import Settings
 from stages.prune.run import run

@@ -5,8 +5,8 @@ import torch
 
 import kernels
 from stages.data.batches import in_order
+from stages.data.in_memory import load_split
 from stages.data.manifest import read_manifest
-from stages.data.resident import load_split
 from stages.prune.counting import count_uses
 
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from pipeline.errors import StageError, UserError
+from stages.data.in_memory import load_split
 from stages.data.manifest import read_manifest
-from stages.data.resident import load_split
-from stages.models.exact import exact_prover
-from stages.models.integer_file import load_integer_network, save_integer_network
-from stages.models.integer_rounding import to_integers
+from stages.models.linf.exact_certifier import exact_prover
+from stages.models.linf.integer_file import load_integer_network, save_integer_network
+from stages.models.linf.quantise import quantise
 from stages.models.network_file import load_network
 from stages.prune import numpy_network
-from stages.prune.export import export_network
+from tools.export import export_network
 
 WITHOUT_TORCH = """
 import sys
@@ -43,7 +43,7 @@ def integer_dir(prune_stage, tmp_path):
     loaded = load_network(prune_stage())
     folder = tmp_path / "certify"
     folder.mkdir()
-    network = to_integers(loaded.network, loaded.normalisation, loaded.image_shape, 5)
+    network = quantise(loaded.network, loaded.normalisation, loaded.image_shape, 5)
     save_integer_network(folder, network, loaded)
     return folder
 

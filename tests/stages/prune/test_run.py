@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from pipeline.errors import StageError, UserError
 from stages.data.batches import in_order
+from stages.data.in_memory import load_split
 from stages.data.manifest import read_manifest
-from stages.data.resident import load_split
 from stages.models.config import HybridSettings
+from stages.models.linf.float_certifier import prover_for
+from stages.models.linf.network import Hybrid, SparseMLP
 from stages.models.network_file import load_network
-from stages.models.networks import Hybrid, SparseMLP
-from stages.models.provers import prover_for
 from stages.models.pruning_file import read_pruning
 from stages.models.validation import evaluate
 from stages.prune.summary import use_histogram

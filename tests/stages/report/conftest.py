@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.artifacts import (
+from pipeline.execution.context import Context
+from pipeline.spec.settings import StageSettings
+from pipeline.store.artifacts import (
     InputRecord,
     StageRecord,
     output_names,
@@ -20,10 +22,8 @@ from pipeline.artifacts import (
     publish,
     seal,
 )
-from pipeline.context import Context
-from pipeline.digests import artifact_digest, file_digests, recorded_settings
-from pipeline.machine import Machine
-from pipeline.settings import StageSettings
+from pipeline.store.digests import artifact_digest, file_digests, recorded_settings
+from pipeline.store.provenance import Machine
 from stages.certify.config import Settings as CertifySettings
 from stages.data.history import HistoryLine, append_history
 from stages.data.manifest import Manifest, Split, image_key, write_manifest
@@ -36,9 +36,9 @@ from stages.data.records import (
 )
 from stages.data.shards import Images, Sample, write_block_shard
 from stages.models.config import AnyNetworkSettings, DistanceMLPSettings, SparseMLPSettings
+from stages.models.images import Normalisation
+from stages.models.linf.network import build_network
 from stages.models.network_file import save_network
-from stages.models.networks import build_network
-from stages.models.normalisation import Normalisation
 from stages.models.pruning_file import (
     Accuracy,
     CurvePoint,

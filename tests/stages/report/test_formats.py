@@ -3,7 +3,6 @@ from fractions import Fraction
 
 import pytest
 
-from stages.report.content import Share
 from stages.report.formats import (
     accuracy_per_cent,
     bytes_text,
@@ -16,6 +15,7 @@ from stages.report.formats import (
     utc_text,
     value_text,
 )
+from stages.report.model import Share
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline.errors import StageError
-from pipeline.spec import load_spec
+from pipeline.spec.load import load_spec
 from stages.data.records import RECORDS_FILE, Record
 from stages.report.svg import THEME_CSS
 

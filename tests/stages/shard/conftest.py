@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.context import Context
+from pipeline.execution.context import Context
 from stages.data.catalogue import CATALOGUE, Dataset
 from stages.shard.sources.source import Workplace
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.context import Context
 from pipeline.errors import StageError, UserError
+from pipeline.execution.context import Context
 from stages.data.catalogue import Dataset
+from stages.data.in_memory import load_split
 from stages.data.manifest import Manifest, read_manifest
-from stages.data.resident import load_split
 from stages.shard.config import Settings
 from stages.shard.run import run, shard_dataset
 

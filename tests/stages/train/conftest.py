@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.context import Context
+from pipeline.execution.context import Context
 from stages.data.manifest import Manifest, Split, image_key, write_manifest
 from stages.data.shards import Sample, write_block_shard
 from stages.train.config import Settings
@@ -37,14 +37,14 @@ TINY: dict[str, Any] = {
 RUN_STAGE = """
 import sys
 from pathlib import Path
-from pipeline.context import Context
+from pipeline.execution.context import Context
 from pipeline.ranks import Ranks
-from pipeline.signals import StopRequest
+from pipeline.execution.signals import RankStop
 from stages.train.config import Settings
 from stages.train.run import run
 
 data_dir, folder, settings = sys.argv[1:]
-stop = StopRequest()
+stop = RankStop()
 stop.listen()
 context = Context(
     "tiny", "train", Path(folder), {"data": Path(data_dir)}, Ranks.from_environment(), stop=stop

@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.ranks import Ranks
-from stages.data.processes import join_ranks, leave_ranks
-from stages.models.networks import build_network
+from stages.data.distributed import join_ranks, leave_ranks
+from stages.models.linf.identity_gradient_mask import mask_identity_gradients
+from stages.models.linf.network import build_network
 from stages.train.config import Settings
 from stages.train.data import TrainingData, open_data
 from stages.train.losses import Objective
-from stages.train.schedules import Schedule
-from stages.train.shifts import leave_shifts_alone
+from stages.train.schedule import Schedule
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def gradient(settings: Settings, data: TrainingData) -> dict[str, Tensor]:
         layer.distance.weight.data.clamp_(min=-3)
     eps_input = data.normalisation.eps_input(settings.eps_train)
     objective = Objective(network, settings.loss, eps_input).double().train()
-    leave_shifts_alone(network)
+    mask_identity_gradients(network)
     batch = next(data.batches.epoch(0))
     inputs = data.normalisation.apply(batch.images).double()
     steps = data.batches.cut.steps

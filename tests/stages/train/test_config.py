@@ -39,6 +39,6 @@ def test_settings_are_read_without_torch() -> None:
 
 
 def test_how_training_is_spread_decides_nothing(tiny) -> None:
-    names = type(tiny()).how_only
-    assert {"spread", "loader", "shards", "num_threads", "checkpoint"} == set(names)
+    names = type(tiny()).runtime_only
+    assert {"distributed", "loader", "shards", "num_threads", "checkpoint"} == set(names)
     assert set(names) <= type(tiny()).model_fields.keys()

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from stages.models.networks import build_network
+from stages.models.linf.network import build_network
 from stages.train.config import MixtureLoss
 from stages.train.losses import Objective, hinge, ibp, mixture
-from stages.train.schedules import Schedule
+from stages.train.schedule import Schedule
 
 # Two images of true classes 0 and 1; with eps_input = 0.5, t = worst / (2 eps_input) = worst.
 WORST = torch.tensor([[0.0, 2.0, -1.0], [0.4, 0.0, 0.6]])

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.context import Context
 from pipeline.errors import StageError, StoppedOnRequest
+from pipeline.execution.context import Context
 from pipeline.ranks import Ranks
 from stages.data.batches import in_order
 from stages.data.history import read_history
+from stages.data.in_memory import load_split
 from stages.data.manifest import read_manifest
-from stages.data.resident import load_split
 from stages.models.network_file import load_network
 from stages.models.validation import evaluate
 from stages.train.checkpoint import load_newest, newest_step

@@ -91,7 +91,7 @@ def test_a_run_goes_on_with_other_ranks_and_another_stage(
     folder = tmp_path / "moved"
     for num_ranks, stage in ((2, 2), (3, 3), (4, 1)):
         before = newest_step(folder) or 0
-        settings = tiny(**common, spread={"zero_stage": stage, "bucket_elements": 1000})
+        settings = tiny(**common, distributed={"zero_stage": stage, "bucket_elements": 1000})
         ranks = start_ranks(folder, settings, num_ranks)
         wait_for_step(before + 10, folder, ranks)
         ranks[0].send_signal(signal.SIGTERM)
@@ -127,7 +127,7 @@ def test_the_state_of_a_checkpoint_does_not_name_ranks_or_stages(
 ) -> None:
     states = []
     for stage in (0, 1, 2, 3):
-        folder = train(tmp_path / str(stage), tiny(spread={"zero_stage": stage}))
+        folder = train(tmp_path / str(stage), tiny(distributed={"zero_stage": stage}))
         found = load_newest(folder).checkpoint
         assert found is not None
         states.append(found.state)

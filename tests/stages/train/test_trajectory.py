@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.ranks import Ranks
-from stages.models.networks import build_network
+from stages.models.linf.network import build_network
 from stages.train.config import Settings
 from stages.train.engine import Engine
 from stages.train.losses import Objective
-from stages.train.schedules import Schedule
+from stages.train.schedule import Schedule
 
 NUM_STEPS, BATCH, STEPS_PER_EPOCH = 20, 32, 10
 EPS_INPUT = 0.3
@@ -46,7 +46,7 @@ def test_twenty_steps_follow_the_formula(
             layer.distance.weight.data.normal_()
     objective = Objective(network, settings.loss, EPS_INPUT)
     formula = Formula(settings, {name: t.double() for name, t in objective.state_dict().items()})
-    engine = Engine(objective, settings.optimiser, settings.spread, Ranks())
+    engine = Engine(objective, settings.optimiser, settings.distributed, Ranks())
     schedule = Schedule(settings, STEPS_PER_EPOCH)
 
     generator = torch.Generator().manual_seed(4)
@@ -130,8 +130,8 @@ class Formula:
     def ibp_loss(self, w, x, labels, eps) -> Tensor:
         first, second = w["network.first.weight"], w["network.second.weight"]
         before = x @ first.T + w["network.first.bias"]
-        spread = eps * first.abs().sum(1)
-        low, high = torch.tanh(before - spread), torch.tanh(before + spread)
+        distributed = eps * first.abs().sum(1)
+        low, high = torch.tanh(before - distributed), torch.tanh(before + distributed)
         logits = torch.tanh(before) @ second.T + w["network.second.bias"]
         worst = torch.zeros_like(logits)
         for j in range(3):
@@ -163,7 +163,7 @@ class Formula:
 
 
 def share(x: Tensor, w: Tensor, y: Tensor, p: float) -> Tensor:
-    """How much of its gradient an entry that passes an input on keeps (stages.train.shifts)."""
+    """How much of its gradient an entry that passes an input on keeps (stages.models.linf.identity_gradient_mask)."""
     kept = []
     for o, row in enumerate(w):
         i = o % len(row)

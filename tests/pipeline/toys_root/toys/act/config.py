@@ -1,7 +1,7 @@
 from typing import ClassVar
 
-from pipeline.settings import Inputs as StageInputs
-from pipeline.settings import StageSettings
+from pipeline.spec.settings import Inputs as StageInputs
+from pipeline.spec.settings import StageSettings
 
 
 class Inputs(StageInputs):

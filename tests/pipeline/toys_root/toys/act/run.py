@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.context import Context
 from pipeline.errors import LostRank, StageError, StoppedOnRequest, UserError
+from pipeline.execution.context import Context
 from toys.act.config import Settings
 
 

@@ -1,7 +1,7 @@
 from typing import Annotated, ClassVar
 
-from pipeline.settings import Inputs as StageInputs
-from pipeline.settings import Kinds, StageSettings
+from pipeline.spec.settings import Inputs as StageInputs
+from pipeline.spec.settings import Kinds, StageSettings
 
 
 class Inputs(StageInputs):
@@ -12,6 +12,6 @@ class Inputs(StageInputs):
 class Settings(StageSettings):
     code: ClassVar[tuple[str, ...]] = ()
     max_ranks: ClassVar[int | None] = 1
-    gathers: ClassVar[bool] = True
+    aggregates_sweep: ClassVar[bool] = True
 
     inputs: Inputs

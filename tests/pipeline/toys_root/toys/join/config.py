@@ -1,7 +1,7 @@
 from typing import Annotated, ClassVar
 
-from pipeline.settings import Inputs as StageInputs
-from pipeline.settings import Kinds, StageSettings
+from pipeline.spec.settings import Inputs as StageInputs
+from pipeline.spec.settings import Kinds, StageSettings
 
 
 class Inputs(StageInputs):

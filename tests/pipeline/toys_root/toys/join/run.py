@@ -1,4 +1,4 @@
-from pipeline.context import Context
+from pipeline.execution.context import Context
 from toys.join.config import Settings
 
 

@@ -4,8 +4,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import ExactFraction, StageSettings
-from pipeline.settings import Settings as Group
+from pipeline.spec.settings import Settings as Group
+from pipeline.spec.settings import StageSettings
+from stages.data.radius import ExactFraction
 
 
 class Ink(Enum):
@@ -39,7 +40,7 @@ class Paper(Group):
 
 class Settings(StageSettings):
     code: ClassVar[tuple[str, ...]] = ()
-    how_only: ClassVar[tuple[str, ...]] = ("mode",)
+    runtime_only: ClassVar[tuple[str, ...]] = ("mode",)
 
     text: str
     """What is written. Every letter counts."""

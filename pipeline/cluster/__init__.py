@@ -1,0 +1,1 @@
+"""Slurm: jobs of a pipeline, and how they stand."""

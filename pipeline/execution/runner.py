@@ -1,0 +1,262 @@
+"""Runs the stages of a pipeline that are not up to date, in order, and commits each one."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.errors import (
+    ExitCode,
+    InterruptedRun,
+    StageError,
+    StageStopped,
+    SupnormError,
+    UserError,
+    disk_error,
+)
+from pipeline.execution.launch import Ended, follow, run_ranks
+from pipeline.execution.rendezvous import RankGroup
+from pipeline.execution.signals import RunnerStop
+from pipeline.monitor.console import say
+from pipeline.monitor.formatting import bytes_text, duration_text
+from pipeline.spec.load import Spec, Stage
+from pipeline.store.artifacts import (
+    InputRecord,
+    StageRecord,
+    is_cut_off,
+    is_sealed,
+    output_names,
+    partial_dir,
+    publish,
+    read_stage_record,
+    repair,
+    seal,
+)
+from pipeline.store.attempt import Attempt, prepare_working_dir, write_attempt
+from pipeline.store.digests import artifact_digest, file_digests
+from pipeline.store.lock import hold_locks
+from pipeline.store.markers import is_stopped
+from pipeline.store.provenance import git_state, gpus, package_versions, this_machine
+from pipeline.store.staleness import Assessment, assess, assess_stage, what_would_happen
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run a pipeline, besides what its spec says."""
+
+    runs_dir: Path = Path("runs")
+    only: tuple[str, ...] = ()
+    """Stages to run; empty: all. Stages that they read must be up to date."""
+    is_forced: bool = False
+    """Run even what is up to date, and resume nothing."""
+    num_ranks: int | None = None
+    """Processes for a stage; None: one a GPU, else one."""
+    command: str = "python -m pipeline run"
+    """The command that goes on after a stop, for messages."""
+
+
+def run_pipeline(spec: Spec, options: RunOptions) -> bool:
+    """Run every stage that is not up to date; committed stages are kept whatever happens later.
+
+    Returns:
+        True on the one process that speaks for the run: the first rank, where a launcher has
+        started several.
+
+    Raises:
+        UserError: an input of a chosen stage is not up to date, or a place cannot be used.
+        StageError: a stage failed; what it has done so far is kept for the next try.
+        BusyError: another run holds this pipeline.
+        InterruptedRun: Ctrl-C, SIGTERM, SIGUSR1 or a closed terminal.
+    """
+    run_dir = options.runs_dir / spec.name
+    _make_run_dir(run_dir)
+    try:
+        with RunnerStop() as stop:
+            return _run_or_follow(spec, run_dir, options, stop)
+    except OSError as error:
+        trouble = disk_error(error, run_dir)
+        if trouble is None:
+            raise
+        raise type(trouble)(f"{trouble}\nThen go on with: {options.command}") from None
+    except KeyboardInterrupt:
+        raise InterruptedRun(f"interrupted; go on with: {options.command}") from None
+
+
+def _run_or_follow(spec: Spec, run_dir: Path, options: RunOptions, stop: RunnerStop) -> bool:
+    rank_group = RankGroup.from_environment(run_dir)
+    if rank_group and not rank_group.ranks.is_first:
+        follow(rank_group, stop)
+        return False
+    if rank_group and options.num_ranks not in (None, rank_group.ranks.world_size):
+        raise UserError(
+            f"--ranks {options.num_ranks}: the launcher has started {rank_group.ranks.world_size} ranks; "
+            "leave --ranks out, or start this command once"
+        )
+    try:
+        _Run(spec, run_dir, options, rank_group, stop).run()
+    finally:
+        if rank_group:
+            rank_group.shut_down()
+    return True
+
+
+def _make_run_dir(run_dir: Path) -> None:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{run_dir}: this folder cannot be made ({error.strerror}); choose another with --runs"
+        ) from None
+
+
+def refuse_stale_inputs(spec: Spec, run_dir: Path, only: Sequence[str]) -> None:
+    """Check that what the chosen stages read is up to date, or chosen too.
+
+    Raises:
+        UserError: it is not; the message says why and what to run first.
+    """
+    assessments = assess(spec, run_dir)
+    for name in only:
+        stage = spec.stage(name)
+        for source in stage.inputs.values():
+            found = assessments[source]
+            if source not in only and not found.is_up_to_date:
+                reasons = "; ".join(found.reasons)
+                raise UserError(
+                    f"{name} reads {source}, which is not up to date ({reasons}); first run: "
+                    f"python -m pipeline run {spec.path} --stage {source}"
+                )
+
+
+@dataclass(frozen=True)
+class _Run:
+    spec: Spec
+    run_dir: Path
+    options: RunOptions
+    rank_group: RankGroup | None
+    stop: RunnerStop
+
+    def run(self) -> None:
+        for stage in self.spec.stages:
+            self._mend(stage.name)
+        chosen = self.options.only or tuple(stage.name for stage in self.spec.stages)
+        refuse_stale_inputs(self.spec, self.run_dir, chosen)
+        ready: dict[str, StageRecord] = {}
+        for stage in self.spec.stages:
+            assessment = assess_stage(self.spec, stage, self.run_dir, ready)
+            record = assessment.record if assessment.is_up_to_date else None
+            if stage.name in chosen:
+                record = self._bring_up_to_date(assessment, ready)
+            if record:
+                ready[stage.name] = record
+
+    def _mend(self, stage: str) -> None:
+        artifact_dir = self.run_dir / stage
+        if is_cut_off(artifact_dir):
+            with hold_locks(artifact_dir):
+                say(stage, repair(artifact_dir) or "committed by another run")
+
+    def _bring_up_to_date(
+        self, assessment: Assessment, ready: Mapping[str, StageRecord]
+    ) -> StageRecord:
+        stage, is_forced = assessment.stage, self.options.is_forced
+        say(stage.name, what_would_happen(assessment, is_forced), is_done=assessment.is_up_to_date)
+        if assessment.is_up_to_date and assessment.record and not is_forced:
+            return assessment.record
+        if self.stop.requested:
+            raise InterruptedRun(f"{stage.name}: not begun\nGo on with: {self.options.command}")
+        artifact_dir = self.run_dir / stage.name
+        read = sorted({self.run_dir / source for source in stage.inputs.values()})
+        with hold_locks(artifact_dir, read) as lock_descriptor:
+            self._make(assessment, ready, lock_descriptor)
+        record = read_stage_record(artifact_dir)
+        size = bytes_text(record.num_bytes)
+        say(stage.name, f"done in {duration_text(record.seconds)}, {size}", is_done=True)
+        return record
+
+    def _make(
+        self, assessment: Assessment, ready: Mapping[str, StageRecord], lock_descriptor: int
+    ) -> None:
+        """Run the stage, unless an earlier try has left its complete result, and commit it."""
+        stage, is_forced = assessment.stage, self.options.is_forced
+        artifact_dir = self.run_dir / stage.name
+        assert assessment.work_digest, "the inputs of a chosen stage are up to date"
+        if is_forced or not is_sealed(artifact_dir, assessment.work_digest):
+            work = prepare_working_dir(
+                artifact_dir, self.spec, stage, assessment.work_digest, is_forced
+            )
+            seal(artifact_dir, self._run_ranks(work, assessment, ready, lock_descriptor))
+        publish(artifact_dir)
+
+    def _run_ranks(
+        self,
+        work: Attempt,
+        assessment: Assessment,
+        ready: Mapping[str, StageRecord],
+        lock_descriptor: int,
+    ) -> StageRecord:
+        """Run the stage in its working folder; the record says how, and what came out."""
+        stage = assessment.stage
+        working_dir = partial_dir(self.run_dir / stage.name)
+        num_ranks = self._num_ranks(stage)
+        if num_ranks > 1:
+            say(stage.name, f"{num_ranks} ranks")
+        commit, has_changes = git_state(self.spec.package)
+        start, clock = datetime.now(UTC), time.monotonic()
+        ended = run_ranks(working_dir, num_ranks, self.stop, lock_descriptor, self.rank_group)
+        seconds = work.seconds_before + time.monotonic() - clock
+        if not ended.is_ok or is_stopped(working_dir):
+            raise self._failure(work, ended, seconds)
+        outputs = file_digests(working_dir, output_names(working_dir))
+        if not outputs:
+            raise StageError(f"{stage.name}: every rank returned, but no file was written")
+        return StageRecord(
+            pipeline=self.spec.name,
+            stage=stage.name,
+            kind=stage.kind,
+            settings=work.settings,
+            inputs={
+                name: InputRecord(stage=source, digest=ready[source].digest)
+                for name, source in stage.inputs.items()
+            },
+            code=dict(assessment.code),
+            work_digest=work.work_digest,
+            digest=artifact_digest(outputs),
+            outputs=outputs,
+            git_commit=commit,
+            git_has_changes=has_changes,
+            packages=package_versions(),
+            machine=this_machine(),
+            num_ranks=num_ranks,
+            seed=getattr(stage.settings, "seed", None),
+            start=start,
+            end=datetime.now(UTC),
+            seconds=round(seconds, 3),
+            num_attempts=work.num_attempts,
+            exit=ExitCode.OK,
+        )
+
+    def _num_ranks(self, stage: Stage) -> int:
+        most = stage.settings.max_ranks
+        if most == 1:
+            return 1  # asks for no GPU
+        launched = self.rank_group.ranks.world_size if self.rank_group else None
+        wanted = launched or self.options.num_ranks or len(gpus()) or 1
+        return min(wanted, most) if most else wanted
+
+    def _failure(self, work: Attempt, ended: Ended, seconds: float) -> SupnormError:
+        working_dir = partial_dir(self.run_dir / work.stage)
+        with suppress(OSError):  # the disk may be full
+            write_attempt(working_dir, work.model_copy(update={"seconds_before": seconds}))
+        is_asked = ended.is_ok or ended.signal_name
+        message = (
+            f"{work.stage}: {'its ranks were asked to stop' if ended.is_ok else ended}\n"
+            f"What it has done so far is kept in {working_dir}, and so is every finished stage.\n"
+            f"Go on with: {self.options.command}"
+        )
+        if is_asked:
+            is_calm = is_stopped(working_dir) and ended.signal_name not in ("SIGINT", "SIGHUP")
+            return InterruptedRun(message, ExitCode.OK if is_calm else ExitCode.INTERRUPTED)
+        return StageStopped(message, ended.exit_code)

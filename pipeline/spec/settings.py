@@ -1,0 +1,62 @@
+"""What a stage's `config.py` is built from: frozen pydantic models, read from YAML, no torch."""
+
+from typing import Any, ClassVar, get_args
+
+from pipeline.files import FrozenModel
+
+
+class Settings(FrozenModel):
+    """A frozen group of settings; a field's docstring gives meaning, unit and trade-off.
+
+    A validator of a subclass raises ValueError with a message for the user; `pipeline check`
+    prints it beside the file and line of the setting.
+    """
+
+
+class Kinds:
+    """Says which kinds of stage an input may name: `network: Annotated[str, Kinds("train")]`."""
+
+    def __init__(self, *kinds: str) -> None:
+        self.kinds = kinds
+
+
+class Inputs(Settings):
+    """The artifacts that a stage reads: one field an input, its value the name of a stage.
+
+    A field is annotated with the `Kinds` that fit; a field `... | None = None` may be left out.
+    """
+
+    @classmethod
+    def kinds_that_fit(cls, name: str) -> tuple[str, ...] | None:
+        """The kinds of stage that input `name` may come from; None: any kind."""
+        field = cls.model_fields[name]
+        return _declared_kinds((*field.metadata, field.annotation))
+
+
+class StageSettings(Settings):
+    """Settings of one stage; `stages/<kind>/config.py` calls its subclass `Settings`."""
+
+    code: ClassVar[tuple[str, ...]] = ("kernels", "stages.data", "stages.models")
+    """Packages, besides the stage's own, whose sources decide the result."""
+
+    max_ranks: ClassVar[int | None] = None
+    """The most processes that can share this stage; None: as many as the machine offers."""
+
+    aggregates_sweep: ClassVar[bool] = False
+    """True for a stage that is made once from all members of a sweep (`pipeline.spec.sweep`)."""
+
+    runtime_only: ClassVar[tuple[str, ...]] = ()
+    """Settings that decide how fast a result comes, not what it is: changing one neither makes an
+    artifact stale nor keeps an earlier try from being continued."""
+
+    inputs: Inputs = Inputs()
+
+
+def _declared_kinds(annotations: tuple[Any, ...]) -> tuple[str, ...] | None:
+    for annotation in annotations:
+        if isinstance(annotation, Kinds):
+            return annotation.kinds
+        declared = _declared_kinds(get_args(annotation))
+        if declared is not None:
+            return declared
+    return None

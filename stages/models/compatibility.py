@@ -1,0 +1,36 @@
+"""Whether a network and a set of shards belong together."""
+
+from pipeline.errors import UserError
+from stages.data.manifest import Manifest
+from stages.models.network_file import LoadedNetwork
+
+
+def check_compatibility(manifest: Manifest, loaded: LoadedNetwork, split: str) -> None:
+    """Refuse a network that expects other images than these shards hold.
+
+    Raises:
+        UserError: says everything that differs; or the split is empty.
+    """
+    expected = {
+        "image shape (H, W, C)": (loaded.image_shape, manifest.image_shape),
+        "classes": (loaded.classes, manifest.classes),
+        "channel means": (loaded.normalisation.mean, manifest.mean),
+        "std": (loaded.normalisation.std, manifest.std),
+    }
+    differing = [
+        f"{what}: the network expects {network}, the shards have {shards}"
+        for what, (network, shards) in expected.items()
+        if network != shards
+    ]
+    if differing:
+        raise UserError(
+            f"this network was trained on {loaded.dataset} and does not fit these shards of "
+            f"{manifest.dataset}: {'; '.join(differing)}. Name the shard stage that "
+            "it was trained on"
+        )
+    if split not in manifest.splits or manifest.splits[split].num_images == 0:
+        filled = [name for name, part in manifest.splits.items() if part.num_images]
+        raise UserError(
+            f"the shards of {manifest.dataset} have no images in split {split!r}; "
+            f"choose among {', '.join(filled)}"
+        )

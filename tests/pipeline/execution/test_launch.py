@@ -1,0 +1,87 @@
+"""Ranks: what they are told, and how their end becomes the run's."""
+
+import os
+import time
+
+import pytest
+
+from pipeline.execution.launch import Ended, rank_environment
+from pipeline.store.provenance import num_cores
+
+
+def test_each_rank_knows_its_place(desk):
+    assert desk.act("show_surroundings", "--ranks", "2").returncode == 0
+    threads = max(1, num_cores() // 2)
+    for rank in range(2):
+        assert (desk.run_dir / "act" / f"rank-{rank}.txt").read_text() == (
+            f"RANK={rank} WORLD_SIZE=2 LOCAL_RANK={rank} LOCAL_WORLD_SIZE=2 "
+            f"MASTER_ADDR=127.0.0.1 OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', threads)}"
+        )
+    assert desk.record("act").num_ranks == 2
+
+
+def test_ranks_share_the_cores_unless_the_user_has_said_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert "OMP_NUM_THREADS" not in rank_environment(0, 1, 1234)
+    assert rank_environment(0, 64, 1234)["OMP_NUM_THREADS"] == str(max(1, num_cores() // 64))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert "OMP_NUM_THREADS" not in rank_environment(0, 2, 1234)
+
+
+def test_a_stage_gets_no_more_ranks_than_it_can_use(desk):
+    desk.write("name: toy\nstages:\n  make: {text: a}\n  join: {inputs: {data: make}}\n")
+    desk.run("--ranks", "2")
+    assert (desk.record("make").num_ranks, desk.record("join").num_ranks) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "message"),
+    [
+        ("user_error", 2, "error: data/nothing: no such folder; run make setup"),
+        ("stage_error", 3, "error: the loss is not finite at step 7"),
+        ("bug", 1, "ZeroDivisionError: a slip of ours"),
+        ("exit_with_7", 3, "act: it ended with exit code 7"),
+        ("disk_full", 3, "error: runs/toy/.act.partial: the disk is full; free some space"),
+        ("read_forbidden", 2, "error: /data/secret: access is not permitted"),
+    ],
+)
+def test_the_end_of_a_rank_is_the_end_of_the_run(desk, what, code, message):
+    done = desk.act(what)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert ("Traceback" in done.stderr) == (what == "bug")
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("die_beside_sleepers", "act: rank 1 was killed by SIGKILL (out of memory? see dmesg)"),
+        ("fail_beside_sleepers", "act: rank 1 could not go on; the reason is above"),
+    ],
+)
+def test_the_others_are_stopped_within_seconds_when_one_rank_dies(desk, what, message):
+    start = time.monotonic()
+    done = desk.act(what, "--ranks", "2")
+    assert time.monotonic() - start < 8
+    assert done.returncode == 3
+    assert message in done.stderr
+    asleep = int((desk.run_dir / ".act.partial" / "begun-0.txt").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(asleep, 0)
+
+
+def test_a_lost_rank_gives_one_message(desk):
+    done = desk.act("lose_a_rank", "--ranks", "3")
+    assert done.returncode == 3
+    assert done.stderr.startswith("stopped: act: rank 1 was killed by SIGKILL")
+    assert "another rank" not in done.stderr
+
+
+def test_a_lost_rank_is_told_of_where_no_launcher_knows_better(desk):
+    done = desk.act("lose_a_rank")
+    assert done.stderr.startswith("error: another rank is gone\n")
+
+
+def test_an_unknown_signal_is_still_named():
+    assert str(Ended(2, failed_rank=1, returncode=-63)) == "rank 1 was killed by signal 63"
+    assert Ended(2, failed_rank=1, returncode=-63).exit_code == 3

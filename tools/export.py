@@ -1,0 +1,59 @@
+"""A certified network as one file that NumPy alone can run, and the page of NumPy that runs it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels import SparseRows
+from pipeline.errors import UserError
+from stages.models.linf.integer_file import load_integer_network
+from stages.prune import numpy_network
+
+
+def export_network(folder: Path, output: Path) -> None:
+    """Write the integer network of `folder` to `output`, and `numpy_network.py` beside it.
+
+    The file is a plain .npz archive of arrays: no pickle, so it is safe to open.
+
+    Args:
+        folder: where a certify stage left network.int.json and network.int.safetensors.
+        output: a path ending in .npz; an older file is replaced.
+
+    Raises:
+        StageError: there is no integer network, or it is damaged.
+        UserError: the name does not end in .npz, or the network has a head of floats.
+    """
+    if output.suffix != ".npz":
+        raise UserError(f"{output}: the file must end in .npz, NumPy's archive")
+    loaded = load_integer_network(folder)
+    network = loaded.network
+    if network.head is not None:
+        raise UserError(
+            f"{folder} holds a hybrid, whose head computes in float64; only networks of distance "
+            "layers alone are exported"
+        )
+    height, width, channels = network.image_shape
+    arrays: dict[str, np.ndarray] = {
+        "fraction_bits": np.array(network.fraction_bits),
+        "image_shape": np.array([channels, height, width]),
+        "classes": np.array(loaded.classes),
+        "num_layers": np.array(len(network.layers)),
+    }
+    for number, layer in enumerate(network.layers):
+        parts = {**_sparse(layer.rows)._asdict(), "offset": layer.offset}
+        arrays |= {f"layers.{number}.{name}": part.numpy() for name, part in parts.items()}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(output, **arrays)  # type: ignore[arg-type]
+    reader = output.with_name("numpy_network.py")
+    shutil.copyfile(Path(numpy_network.__file__), reader)
+    num_edges = sum(len(arrays[f"layers.{n}.values"]) for n in range(len(network.layers)))
+    print(f"{output}: {num_edges:,} edges, {output.stat().st_size:,} bytes; {reader} runs it")
+
+
+def _sparse(rows: Tensor | SparseRows) -> SparseRows:
+    if isinstance(rows, SparseRows):
+        return rows
+    return SparseRows.from_dense(rows, torch.ones_like(rows, dtype=torch.bool))
