@@ -3,8 +3,8 @@
     import kernels
     distance = kernels.linf_distance(x, weight)
 
-`kernels.ops` has the operators, `kernels.sparse` those on compressed rows, `kernels.layers` the layers,
-`kernels.backend` says what computes them.
+`kernels.ops` has the operators, `kernels.sparse` those on compressed rows, `kernels.layers` the
+layers, `kernels.backend` says what computes them.
 """
 
 from kernels.backend import backend

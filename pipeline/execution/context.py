@@ -34,7 +34,7 @@ class Context:
     stop: RankStop = field(default_factory=RankStop)
     """A stage that can stop half-way watches it, and then raises `StoppedOnRequest`."""
     sweep: Sweep | None = None
-    """Where the stage aggregates_sweep a sweep: its members, whose names stand behind those of inputs."""
+    """Of a stage that aggregates a sweep: its members, whose names stand behind those of inputs."""
 
     def track(self, title: str, total: int, unit: str) -> Progress:
         """A progress display of this stage; silent on every rank but the first."""

@@ -91,8 +91,8 @@ def _run_or_follow(spec: Spec, run_dir: Path, options: RunOptions, stop: RunnerS
         return False
     if rank_group and options.num_ranks not in (None, rank_group.ranks.world_size):
         raise UserError(
-            f"--ranks {options.num_ranks}: the launcher has started {rank_group.ranks.world_size} ranks; "
-            "leave --ranks out, or start this command once"
+            f"--ranks {options.num_ranks}: the launcher has started "
+            f"{rank_group.ranks.world_size} ranks; leave --ranks out, or start this command once"
         )
     try:
         _Run(spec, run_dir, options, rank_group, stop).run()

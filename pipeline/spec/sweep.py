@@ -11,8 +11,8 @@
           ibp: {stages.train.loss: {kind: ibp}, stages.train.optimiser.decay: 0.01}
 
 A stage is made once for each combination of the axes that it depends on, by its own settings or by
-what it reads: `train.eps-1_10.seed-0`. What depends on no axis is made once. A stage that aggregates_sweep,
-the report, is made once from all.
+what it reads: `train.eps-1_10.seed-0`. What depends on no axis is made once. A stage that
+aggregates the sweep, the report, is made once from all.
 """
 
 import hashlib

@@ -3,9 +3,12 @@
 import math
 import re
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainSerializer
+
+Norm = Literal["linf", "l2"]
+"""Of a ball of perturbations: every pixel within eps, or their Euclidean length."""
 
 
 def largest_float_up_to(value: Fraction) -> float:

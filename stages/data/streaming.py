@@ -1,10 +1,11 @@
 """Training batches read from shards as they are needed, for data larger than memory.
 
-The order is that of `stages.data.shuffling`, so a network trained on a stream is the one trained from
-memory. A rank reads its lanes' images in ranges of blocks, which the manifest's offsets find, one
-window ahead of the batches that are cut from the window before: its memory is two windows' share.
-Reading a range beats mapping the file: a shard that is cut short while a run reads it gives a
-message, not SIGBUS. An epoch can be entered at any step for the price of one window.
+The order is that of `stages.data.shuffling`, so a network trained on a stream is the one trained
+from memory. A rank reads its lanes' images in ranges of blocks, which the manifest's offsets
+find, one window ahead of the batches that are cut from the window before: its memory is two
+windows' share. Reading a range beats mapping the file: a shard that is cut short while a run
+reads it gives a message, not SIGBUS. An epoch can be entered at any step for the price of one
+window.
 
 Shards are verified once, by their sha256, before the first batch; the ranks divide them up.
 """

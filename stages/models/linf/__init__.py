@@ -1,1 +1,1 @@
-"""l_inf-distance networks: layers, certificates in floats and in integers, attacks, training rule."""
+"""l_inf-distance networks: layers, certificates, attack space, training rule."""

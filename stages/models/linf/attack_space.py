@@ -1,7 +1,7 @@
 """Where an attack moves, and who judges it: the points of a ball that a network can be asked about.
 
 B batch, C channels, H x W pixels. A point is exactly an image of the ball, without any "up to
-rounding": in the attack_space of an integer network a valid pixel in whole units, else a float32 input.
+rounding": in the space of an integer network a valid pixel in whole units, else a float32 input.
 """
 
 from abc import ABC, abstractmethod

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.layers import DistanceLinear
-from stages.train.zero_state import StateAccess
+from stages.models.family import StateAccess
 
 LOG_FLOOR = -60.0
 """Logarithm of the smallest u^(p-2) that is told apart; the largest is 0."""

@@ -163,7 +163,7 @@ class Formula:
 
 
 def share(x: Tensor, w: Tensor, y: Tensor, p: float) -> Tensor:
-    """How much of its gradient an entry that passes an input on keeps (stages.models.linf.identity_gradient_mask)."""
+    """How much of its gradient an identity entry keeps (`identity_gradient_mask`)."""
     kept = []
     for o, row in enumerate(w):
         i = o % len(row)
