@@ -25,7 +25,7 @@ from pipeline.monitor.metrics import STAGE_PROGRESS, Metrics
 from pipeline.monitor.progress_file import ProgressLine, write_progress
 from pipeline.ranks import Ranks
 from pipeline.spec.load import base_name, load_settings_class
-from pipeline.spec.settings import StageSettings
+from pipeline.spec.settings import StageSettings, nested_inputs
 from pipeline.spec.validation import validate
 from pipeline.store.attempt import Attempt, read_attempt
 from pipeline.store.markers import clear_markers, mark_done, mark_stopped
@@ -97,7 +97,8 @@ def _read_settings(work: Attempt) -> StageSettings:
     # Members of a sweep stand behind the names that a spec, and the settings' class, know.
     inputs = {base_name(name): base_name(source) for name, source in work.inputs.items()}
     settings = validate(
-        load_settings_class(work.package, work.kind), {**work.settings, "inputs": inputs}
+        load_settings_class(work.package, work.kind),
+        {**work.settings, "inputs": nested_inputs(inputs)},
     )
     if isinstance(settings, list):
         raise StageError(f"{work.stage}: the code changed under a running stage: {settings[0]}")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from pipeline.spec.diagnostics import KeyPath, did_you_mean, shown
-from pipeline.spec.settings import Inputs
+from pipeline.spec.settings import Inputs, input_path
 
 Wiring = Mapping[str, Mapping[str, str]]
 """Stage name -> input name -> name of the stage that it comes from."""
@@ -44,12 +44,12 @@ def wiring_mistakes(
         for name, source in sources.items():
             message = _misfit(stage, name, source, wiring, kinds, inputs)
             if message:
-                yield ("stages", stage, "inputs", name), message
+                yield ("stages", stage, "inputs", *input_path(name)), message
     for circle in _circles(wiring):
         stage, source = circle[0], circle[1]
         name = next(name for name, given in wiring[stage].items() if given == source)
         message = f"the stages wait for each other: {' -> '.join(circle)}; cut one of these inputs"
-        yield ("stages", stage, "inputs", name), message
+        yield ("stages", stage, "inputs", *input_path(name)), message
 
 
 def _misfit(
@@ -65,7 +65,7 @@ def _misfit(
         advice = did_you_mean(source, others) or "the spec has no other stage"
         return f"no stage is called {shown(source)}; {advice}"
     declared = inputs.get(stage)
-    fit = declared.kinds_that_fit(name) if declared and name in declared.model_fields else None
+    fit = declared.kinds_that_fit(name) if declared and declared.has(name) else None
     if fit is None or source not in kinds or kinds[source] in fit:
         return ""
     able = [other for other, kind in kinds.items() if kind in fit and other != stage]

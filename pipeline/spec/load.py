@@ -14,7 +14,7 @@ from pipeline.spec.diagnostics import did_you_mean, nearest, shown
 from pipeline.spec.graph import running_order, wiring_mistakes
 from pipeline.spec.overrides import apply_override
 from pipeline.spec.resources import PipelineResources
-from pipeline.spec.settings import Inputs, StageSettings
+from pipeline.spec.settings import Inputs, StageSettings, flat_inputs
 from pipeline.spec.sweep import (
     Axis,
     Member,
@@ -248,8 +248,7 @@ def _check_stage(
     given = with_member(given, name, member)
     settings = validate(load_settings_class(package, str(kind)), given)
     if isinstance(settings, StageSettings):
-        inputs = {key: item for key, item in settings.inputs if isinstance(item, str)}
-        return Stage(name, str(kind), settings, inputs)
+        return Stage(name, str(kind), settings, flat_inputs(settings.inputs))
     for inner, message in settings:
         blame_member(document, (*path, *inner), message, member)
     return None
@@ -303,15 +302,13 @@ def _check_wiring(
     for name, stage in stages.items():
         given = stage.get("inputs") if isinstance(stage, dict) else None
         named = given.items() if isinstance(given, dict) else ()
-        wiring[name] = {key: item for key, item in named if isinstance(item, str)}
+        wiring[name] = flat_inputs(named)
         kind = _kind_of(name, stage)
         if kind in known_kinds:
             kinds[name] = kind
             declared[name] = _inputs_class(package, kind)
             wiring[name] = {
-                key: item
-                for key, item in wiring[name].items()
-                if key in declared[name].model_fields
+                key: item for key, item in wiring[name].items() if declared[name].has(key)
             }
     for path, message in wiring_mistakes(wiring, kinds, declared):
         if not document.has_mistake_at(path):

@@ -1,5 +1,7 @@
 """What a stage's `config.py` is built from: frozen pydantic models, read from YAML, no torch."""
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, get_args
 
 from pipeline.files import FrozenModel
@@ -23,14 +25,51 @@ class Kinds:
 class Inputs(Settings):
     """The artifacts that a stage reads: one field an input, its value the name of a stage.
 
-    A field is annotated with the `Kinds` that fit; a field `... | None = None` may be left out.
+    A field is annotated with the `Kinds` that fit; a field `... | None = None` may be left out, a
+    field `tuple[..., ...]` takes a list of stages.
     """
+
+    @classmethod
+    def has(cls, name: str) -> bool:
+        """Whether an input, or a list of inputs, of this name is declared."""
+        return name.partition("-")[0] in cls.model_fields
 
     @classmethod
     def kinds_that_fit(cls, name: str) -> tuple[str, ...] | None:
         """The kinds of stage that input `name` may come from; None: any kind."""
-        field = cls.model_fields[name]
+        field = cls.model_fields[name.partition("-")[0]]
         return _declared_kinds((*field.metadata, field.annotation))
+
+
+def flat_inputs(inputs: Iterable[tuple[str, Any]]) -> dict[str, str]:
+    """The stage of every input by its name; the entries of a list are numbered: `records-1`."""
+    flat: dict[str, str] = {}
+    for name, given in inputs:
+        if isinstance(given, str):
+            flat[name] = given
+        elif isinstance(given, list | tuple):
+            entries = enumerate(given, start=1)
+            flat |= {f"{name}-{number}": one for number, one in entries if isinstance(one, str)}
+    return flat
+
+
+def nested_inputs(flat: Mapping[str, str]) -> dict[str, str | list[str]]:
+    """What `flat_inputs` was made from; its entries may come in any order."""
+    nested: dict[str, str | list[str]] = {}
+    lists = defaultdict[str, dict[int, str]](dict)
+    for key, source in flat.items():
+        name, _, number = key.partition("-")
+        if number:
+            lists[name][int(number)] = source
+        else:
+            nested[name] = source
+    return nested | {name: [one for _, one in sorted(got.items())] for name, got in lists.items()}
+
+
+def input_path(name: str) -> tuple[str | int, ...]:
+    """Where an input of that name stands below `inputs` in a spec."""
+    field, _, number = name.partition("-")
+    return (field, int(number) - 1) if number else (field,)
 
 
 class StageSettings(Settings):

@@ -55,3 +55,14 @@ def test_an_input_of_an_unfit_kind_is_named_with_one_that_fits(desk):
 def test_an_input_of_the_wrong_type_is_named(desk):
     (mistake,) = desk.mistakes("name: t\nstages:\n  join: {inputs: {data: 3}}\n")
     assert mistake == "x.yaml:3: stages.join.inputs.data: 3 is given; must be text"
+
+
+def test_a_list_of_inputs_is_checked_entry_by_entry(desk):
+    gather = "  gather:\n    inputs: {pages: make, one: make, others:\n      [make,\n      %s]}\n"
+    stages = "name: t\nstages:\n  make: {}\n  join: {inputs: {data: make}}\n"
+    for entry, message in (
+        ("mka", 'no stage is called "mka"; did you mean "make"?'),
+        ("join", '"join" is a stage of kind join'),
+    ):
+        (mistake,) = desk.mistakes(stages + gather % entry)
+        assert mistake.startswith(f"x.yaml:8: stages.gather.inputs.others.1: {message}")

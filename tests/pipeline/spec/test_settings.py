@@ -1,6 +1,6 @@
 from typing import Annotated
 
-from pipeline.spec.settings import Inputs, Kinds
+from pipeline.spec.settings import Inputs, Kinds, flat_inputs, nested_inputs
 
 
 def test_an_input_declares_the_kinds_that_fit() -> None:
@@ -17,3 +17,14 @@ def test_an_input_declares_the_kinds_that_fit() -> None:
         "three": ("certify",),
         "four": None,
     }
+
+
+def test_the_entries_of_a_list_of_inputs_are_numbered_and_put_together_again() -> None:
+    given = {"data": "shard", "records": [f"certify{number}" for number in range(1, 12)]}
+    flat = flat_inputs(given.items())
+    assert (flat["data"], flat["records-1"], flat["records-11"]) == (
+        "shard",
+        "certify1",
+        "certify11",
+    )
+    assert nested_inputs(dict(sorted(flat.items()))) == given

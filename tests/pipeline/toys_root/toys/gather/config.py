@@ -7,6 +7,7 @@ from pipeline.spec.settings import Kinds, StageSettings
 class Inputs(StageInputs):
     pages: Annotated[str, Kinds("make")]
     one: Annotated[str, Kinds("make")]
+    others: tuple[Annotated[str, Kinds("make")], ...] = ()
 
 
 class Settings(StageSettings):
