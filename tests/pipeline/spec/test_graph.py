@@ -59,9 +59,9 @@ def test_an_input_of_the_wrong_type_is_named(desk):
 
 def test_a_list_of_inputs_is_checked_entry_by_entry(desk):
     gather = "  gather:\n    inputs: {pages: make, one: make, others:\n      [make,\n      %s]}\n"
-    stages = "name: t\nstages:\n  make: {}\n  join: {inputs: {data: make}}\n"
+    stages = "name: t\nstages:\n  make: {text: a}\n  join: {inputs: {data: make}}\n"
     for entry, message in (
-        ("mka", 'no stage is called "mka"; did you mean "make"?'),
+        ("mka", 'no stage is called "mka"'),
         ("join", '"join" is a stage of kind join'),
     ):
         (mistake,) = desk.mistakes(stages + gather % entry)
