@@ -63,7 +63,7 @@ $(VENV)/kernels: $(VENV)/dependencies kernels/build.py $(CSRC)
 	touch $@
 
 data/fashion_mnist: | $(VENV)/dependencies
-	$(BIN)/python -m stages.data.fetch fashion_mnist --to $@
+	$(BIN)/python -m pipeline fetch fashion_mnist --to $@
 
 clean:
 	rm -rf $(VENV) kernels/_build build *.egg-info

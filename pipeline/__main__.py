@@ -1,4 +1,4 @@
-"""`python -m pipeline`: check, plan, run and status."""
+"""`python -m pipeline`: every verb of the command line."""
 
 from pipeline.cli import main
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# sbatch [flags] slurm/certify.sh configs/tinyimagenet.yaml [options of python -m stages.certify]     # every image certified and attacked
+# sbatch [flags] slurm/certify.sh configs/tinyimagenet.yaml [options of python -m pipeline run]     # every image certified and attacked
 #SBATCH --signal=B:USR1@120 --requeue --open-mode=append
 . "${SUPNORM_HOME:-$SLURM_SUBMIT_DIR}/slurm/common.sh"
 run_stage certify "$@"

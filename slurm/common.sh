@@ -14,11 +14,11 @@ run_stage() {
   shift
   [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || set -- "$@" --member "$SLURM_ARRAY_TASK_ID"
   local before after
-  before="$(python -m pipeline standing "$kind" "$@")"
+  before="$(python -m pipeline job-state --kind "$kind" "$@")"
   _meet
   _say "$(hostname): ${SLURM_JOB_NUM_NODES:-1} nodes, start $((${SLURM_RESTART_COUNT:-0} + 1))"
-  _run python -m "stages.$kind" "$@"
-  after="$(python -m pipeline standing "$kind" "$@")"
+  _run python -m pipeline run --kind "$kind" "$@"
+  after="$(python -m pipeline job-state --kind "$kind" "$@")"
   _end_job "$before" "$after"
 }
 

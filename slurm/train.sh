@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# sbatch [flags] slurm/train.sh configs/tinyimagenet.yaml [options of python -m stages.train]     # training
+# sbatch [flags] slurm/train.sh configs/tinyimagenet.yaml [options of python -m pipeline run]     # training
 #SBATCH --signal=B:USR1@120 --requeue --open-mode=append
 . "${SUPNORM_HOME:-$SLURM_SUBMIT_DIR}/slurm/common.sh"
 run_stage train "$@"

@@ -1,4 +1,4 @@
-"""`--audit`: certified records held against the shipped network, the shards and an attack.
+"""`supnorm audit`: certified records against the shipped network, the shards and an attack.
 
 Every row: the image's digest and label are those of the shards, and prediction, margin and radius
 come out again. Some rows, drawn at random: the proof is repeated in Python integers, and the image
@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
 from pipeline.errors import StageError, UserError
 from pipeline.store.artifacts import damage, read_stage_record
@@ -59,23 +60,35 @@ class Evidence:
         return Batch(rows, self.images.images[rows], self.images.labels[rows])
 
 
-def audit_records(path: Path, data_dir: Path | None, num_by_hand: int, seed: int | None) -> None:
-    """Audit the records of a certify stage and print what was done.
+def audit(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="RECORDS", help="records.csv of a certify stage, or its folder."),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="The shards; default: as stage.json says."),
+    ] = None,
+    sample: Annotated[
+        int,
+        typer.Option(
+            "--sample", min=1, metavar="N", help="Rows proved in Python integers and attacked."
+        ),
+    ] = 50,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", help="Draws those rows; default: unforeseeable."),
+    ] = None,
+) -> None:
+    """Prove the rows of a certify stage again, and try to break them.
 
-    Args:
-        path: `records.csv` of a certify stage that used method exact, or its folder.
-        data_dir: the shards; None: the folder that its stage.json names.
-        num_by_hand: rows that are proved in Python integers and attacked.
-        seed: draws those rows; None: unforeseeable.
-
-    Raises:
-        UserError: there is nothing to audit here.
-        StageError: a row, the network or the summary is not what it should be; names them.
+    Every row is proved again, some of them in plain Python integers; every image is compared with
+    the shards, and what is certified is attacked.
     """
-    evidence = gather_evidence(path, data_dir)
+    evidence = gather_evidence(path, data)
     seed = secrets.randbelow(2**31) if seed is None else seed
     order = permutation(len(evidence.records), Stream.AUDIT, seed)
-    chosen = sorted(int(index) for index in order[:num_by_hand])
+    chosen = sorted(int(index) for index in order[:sample])
     findings = []
     for title, check in (
         (f"{len(evidence.records):,} images against the shards", compare_images(evidence)),

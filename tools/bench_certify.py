@@ -1,6 +1,6 @@
 """Times exact certification beside the float32 interval pass, on the same images in one run.
 
-    python -m tools.bench_certify runs/quickstart
+    supnorm bench-certify runs/quickstart
 
 Both decide of every image whether it is certified at eps: `float interval` pushes the ball's valid
 images through in float32, `exact` takes the margin in whole numbers and pushes a box through only
@@ -19,8 +19,6 @@ import typer
 from torch import Tensor
 
 import kernels
-from pipeline.cli import serve
-from pipeline.spec.load import STAGE_PACKAGE
 from stages.certify.proofs import levels_above
 from stages.data.in_memory import ImageSet, load_split
 from stages.data.manifest import read_manifest
@@ -34,8 +32,10 @@ from stages.models.network_file import LoadedNetwork, load_network
 BATCH_SIZE = 500
 
 
-def main(
-    run: Annotated[Path, typer.Argument(help="Folder with shard, train and certify.")],
+def bench_certify(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder with shard, train and certify.")
+    ],
     eps: Annotated[str, typer.Option(help="Radius in pixels, an exact fraction.")] = "1/10",
     turns: Annotated[int, typer.Option(min=1, help="Times each is run.")] = 7,
 ) -> None:
@@ -91,9 +91,3 @@ def _batches(images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(images), BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
         yield images.images[rows], images.labels[rows]
-
-
-if __name__ == "__main__":
-    commands = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    commands.command()(main)
-    serve(commands, STAGE_PACKAGE, "python -m tools.bench_certify")

@@ -1,4 +1,4 @@
-"""`python -m stages.train CONFIG --benchmark-data`: how many images a second each loader gives.
+"""`supnorm bench-data CONFIG`: how many images a second each loader gives.
 
 The same images with the same augmentation, up to the batch that a network takes, in one run:
 resident, streaming, and torchvision's ImageFolder with a DataLoader for comparison.
@@ -8,21 +8,19 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pipeline.cli import ConfigArgument, RunsOption, SetOption, serve
-from pipeline.errors import UserError
 from pipeline.execution.runner import refuse_stale_inputs
 from pipeline.ranks import Ranks
-from pipeline.spec.load import load_spec
+from pipeline.selection import Selection, over_pipeline
 from stages.data.augment import augment
 from stages.data.batches import ResidentBatches, TrainBatches
 from stages.data.in_memory import ImageSet, load_split
@@ -39,28 +37,14 @@ FOLDER_IMAGES = 8192
 """Images written as PNG for ImageFolder, so that its disk reads come from the page cache too."""
 
 
-def main() -> None:
-    """Run the benchmark from the command line."""
-    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-    @alone.command()
-    def benchmark(
-        config: ConfigArgument,
-        benchmark_data: Annotated[bool, typer.Option("--benchmark-data")],
-        overrides: SetOption = None,
-        runs: RunsOption = Path("runs"),
-    ) -> None:
-        """Print the images a second of each loader alone."""
-        spec = load_spec(config, overrides or (), "stages")
-        stages = [stage for stage in spec.stages if stage.kind == "train"]
-        if not stages:
-            raise UserError(f"{config}: has no stage of kind train")
-        refuse_stale_inputs(spec, runs / spec.name, [stages[0].name])
-        settings = stages[0].settings
-        assert isinstance(settings, Settings)
-        print_rates(runs / spec.name / stages[0].inputs["data"], settings)
-
-    serve(alone, "stages", "python -m stages.train")
+@over_pipeline
+def bench_data(selection: Selection) -> None:
+    """Print the images a second of each loader alone, for the first train stage."""
+    spec, (name, *_) = replace(selection, kind="train").load()
+    refuse_stale_inputs(spec, selection.runs / spec.name, [name])
+    stage = spec.stage(name)
+    assert isinstance(stage.settings, Settings)
+    print_rates(selection.runs / spec.name / stage.inputs["data"], stage.settings)
 
 
 def print_rates(data_dir: Path, settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """Times a pruned network beside the full one, and counting beside certifying, in one run.
 
-    python -m tools.bench_prune runs/quickstart
+    supnorm bench-prune runs/quickstart
 
 `integer forward`: from uint8 images to outputs, as exact certification computes them. `counting`:
 how often each edge decides over the training images, beside a plain certification pass over the
@@ -18,8 +18,6 @@ import torch
 import typer
 
 import kernels
-from pipeline.cli import serve
-from pipeline.spec.load import STAGE_PACKAGE
 from stages.data.batches import in_order
 from stages.data.in_memory import ImageSet, load_split
 from stages.data.manifest import read_manifest
@@ -37,9 +35,12 @@ LEAST_SECONDS = 0.002
 """One measurement repeats a call until it takes as long: short, to fall between interruptions."""
 
 
-def main(
+def bench_prune(
     run: Annotated[
-        Path, typer.Argument(help="Folder with shard, train, prune, certify, certify_pruned.")
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Folder with shard, train, prune, certify, certify_pruned."
+        ),
     ],
     turns: Annotated[int, typer.Option(min=1, help="Times each is run.")] = 9,
 ) -> None:
@@ -105,9 +106,3 @@ def _seconds_a_call(call: Callable[[], object]) -> float:
         call()
         num_calls += 1
     return (time.perf_counter() - start) / num_calls
-
-
-if __name__ == "__main__":
-    commands = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    commands.command()(main)
-    serve(commands, STAGE_PACKAGE, "python -m tools.bench_prune")

@@ -1,17 +1,19 @@
-"""Any picture: its class, the radius up to which that is proved, and what the proof rests on."""
+"""`supnorm certify-image`: a picture's class, its proved radius, and what the proof rests on."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.selection import Runs
 from stages.data.radius import largest_float_up_to
 from stages.data.records import image_digest
 from stages.models.linf.exact_certifier import exact_prover
@@ -45,6 +47,29 @@ class PictureProof:
     """Of the pixels, as in records.csv."""
     network_sha256: str
     """Of network.int.safetensors."""
+
+
+def certify_image(
+    paths: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="PNG or JPEG files.")],
+    network: Annotated[
+        Path | None,
+        typer.Option(
+            "--network",
+            metavar="DIR",
+            help="Folder of network.int.json; default: the only one under the folder of runs, or "
+            "the only one there that is called certify.",
+        ),
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Print each picture's class, and the radius up to which no change can alter it."""
+    folder = network or _only_network(runs)
+    loaded = load_integer_network(folder)
+    proofs = [certify_picture(loaded, read_picture(path, loaded)) for path in paths]
+    bits = loaded.network.fraction_bits
+    print(f"network {folder}, of {loaded.dataset}, {bits} fractional bits", flush=True)
+    for path, proof in zip(paths, proofs, strict=True):
+        print("\n".join(_lines(path, proof)), flush=True)
 
 
 def certify_picture(loaded: LoadedIntegerNetwork, image: NDArray[np.uint8]) -> PictureProof:
@@ -86,28 +111,6 @@ def certify_picture(loaded: LoadedIntegerNetwork, image: NDArray[np.uint8]) -> P
         image_digest(images[0].numpy()),
         loaded.weights_sha256,
     )
-
-
-def print_pictures(paths: Sequence[Path], network_dir: Path | None, runs_dir: Path) -> None:
-    """Certify picture files and print what is proved of each.
-
-    Args:
-        paths: PNG or JPEG files.
-        network_dir: folder of a certify stage; None: the only one under `runs_dir`, or the only one
-            that is called `certify`.
-        runs_dir: where the folders of results are.
-
-    Raises:
-        UserError: no network, or more than one, or a picture that does not fit it; nothing is
-            printed then.
-    """
-    folder = network_dir or _only_network(runs_dir)
-    loaded = load_integer_network(folder)
-    proofs = [certify_picture(loaded, read_picture(path, loaded)) for path in paths]
-    bits = loaded.network.fraction_bits
-    print(f"network {folder}, of {loaded.dataset}, {bits} fractional bits", flush=True)
-    for path, proof in zip(paths, proofs, strict=True):
-        print("\n".join(_lines(path, proof)), flush=True)
 
 
 def read_picture(path: Path, loaded: LoadedIntegerNetwork) -> NDArray[np.uint8]:

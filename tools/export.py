@@ -1,10 +1,12 @@
-"""A certified network as one file that NumPy alone can run, and the page of NumPy that runs it."""
+"""`supnorm export`: a certified network as one file, beside the page of NumPy that runs it."""
 
 import shutil
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from torch import Tensor
 
 from kernels import SparseRows
@@ -13,18 +15,18 @@ from stages.models.linf.integer_file import load_integer_network
 from stages.prune import numpy_network
 
 
-def export_network(folder: Path, output: Path) -> None:
-    """Write the integer network of `folder` to `output`, and `numpy_network.py` beside it.
+def export(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of network.int.json: a certify stage's.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE", help="The .npz file to write.")
+    ] = Path("network.npz"),
+) -> None:
+    """Write a certified network as one file that NumPy alone can run.
 
-    The file is a plain .npz archive of arrays: no pickle, so it is safe to open.
-
-    Args:
-        folder: where a certify stage left network.int.json and network.int.safetensors.
-        output: a path ending in .npz; an older file is replaced.
-
-    Raises:
-        StageError: there is no integer network, or it is damaged.
-        UserError: the name does not end in .npz, or the network has a head of floats.
+    The file is a plain archive of arrays, without pickle, so it is safe to open. Beside it lies
+    numpy_network.py, a page of NumPy that runs it and certifies pictures without torch.
     """
     if output.suffix != ".npz":
         raise UserError(f"{output}: the file must end in .npz, NumPy's archive")

@@ -1,6 +1,6 @@
 """Hunts for wrong certificates among random small networks, judged in exact arithmetic.
 
-    python -m tools.fuzz_certificates --nets 10000
+    supnorm fuzz-certificates --nets 10000
 
 Networks are made to round badly: ties between classes, weights of any magnitude, large constants
 that cancel. Each certified image is moved by just under its radius in every combination of
@@ -23,9 +23,7 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.cli import serve
 from pipeline.errors import StageError, UserError
-from pipeline.spec.load import STAGE_PACKAGE
 from stages.models.images import Normalisation
 from stages.models.linf.exact_certifier import exact_prover
 from stages.models.linf.float_certifier import prover_for
@@ -214,7 +212,7 @@ def hunt(method: str, num_nets: int, seed: int) -> TrainTotals:
     return tally
 
 
-def main(
+def fuzz_certificates(
     nets: Annotated[int, typer.Option(min=1, help="Networks for each method.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of the first network.")] = 0,
 ) -> None:
@@ -268,9 +266,3 @@ _STYLES: tuple[Style, ...] = (
     # Grey levels, as the images have them.
     lambda rng, shape: rng.integers(0, 256, shape) / 255,
 )
-
-
-if __name__ == "__main__":
-    commands = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    commands.command()(main)
-    serve(commands, STAGE_PACKAGE, "python -m tools.fuzz_certificates")

@@ -1,20 +1,18 @@
-"""Fetches a dataset's files: `python -m stages.data.fetch fashion_mnist [--to data/fashion_mnist]`.
+"""Brings a data set's published files onto this machine.
 
 Fashion-MNIST comes from the Debian package `dataset-fashion-mnist` where apt is there, everything
 else (and Fashion-MNIST elsewhere) through torchvision's own download.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.errors import StageError, SupnormError, UserError
-from stages.data.catalogue import CATALOGUE, Dataset
+from pipeline.errors import StageError, UserError
+from stages.data.catalogue import Dataset
 from stages.data.checksums import find_source_file, is_published, read_content
 
 _DEBIAN_PACKAGES = {"fashion_mnist": "dataset-fashion-mnist"}
@@ -156,23 +154,3 @@ def _move_verified_files(dataset: Dataset, temp: Path, to: Path) -> None:
         path.replace(to / path.name)
         if wrong is not None and wrong != to / path.name:
             wrong.unlink()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m stages.data.fetch", description=__doc__)
-    parser.add_argument("dataset", choices=[*_TORCHVISION_CLASSES, *_BY_HAND])
-    parser.add_argument("--to", type=Path, help="folder for the files; default data/<dataset>")
-    options = parser.parse_args(arguments)
-    to = options.to or Path("data") / options.dataset
-    try:
-        is_new = fetch(CATALOGUE[options.dataset], to)
-    except SupnormError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(f"{options.dataset}: {'fetched into' if is_new else 'already in'} {to}, verified")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

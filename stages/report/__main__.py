@@ -1,4 +1,4 @@
-"""`python -m stages.report CONFIG`: the report stages of a pipeline, and nothing else of it."""
+"""`python -m stages.report CONFIG` is short for `python -m pipeline run --kind report CONFIG`."""
 
 from pipeline.cli import main_of_stage
 

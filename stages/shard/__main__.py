@@ -1,4 +1,4 @@
-"""`python -m stages.shard CONFIG`: the shard stages of a pipeline, and nothing else of it."""
+"""`python -m stages.shard CONFIG` is short for `python -m pipeline run --kind shard CONFIG`."""
 
 from pipeline.cli import main_of_stage
 

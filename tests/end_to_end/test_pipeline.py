@@ -120,4 +120,4 @@ def test_training_killed_at_any_moment_ends_with_the_same_network(
     network = "quickstart/train/network.safetensors"
     assert (tmp_path / network).read_bytes() == (finished / network).read_bytes()
     record = json.loads((tmp_path / "quickstart/train/stage.json").read_text())
-    assert record["num_tries"] == 2
+    assert record["num_attempts"] == 2

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,12 @@ import pytest
 MAIN_OF_STAGE = """
 from pipeline.cli import main_of_stage
 main_of_stage("join", "toys")
+"""
+AS_SCRIPT = """
+import sys
+from pipeline.cli import main
+sys.argv[0] = "/usr/bin/supnorm"
+main()
 """
 REPOSITORY = Path(__file__).parents[2]
 
@@ -107,6 +114,73 @@ def test_a_stage_that_is_not_there_is_named_by_every_command(desk):
         done = desk.command(command, "x.yaml", "--stage", "jion")
         assert done.returncode == 2
         assert 'no stage "jion"; did you mean "join"?' in done.stderr
+
+
+def test_every_verb_over_a_pipeline_chooses_stages_by_kind_and_member(desk):
+    desk.write(desk.PAIR)
+    assert desk.command("run", "x.yaml", "--kind", "make").returncode == 0
+    left = desk.command("plan", "x.yaml", "--kind", "join").stdout
+    assert left.startswith("join") and "make" not in left
+    none = desk.command("status", "x.yaml", "--kind", "jion")
+    assert (none.returncode, none.stderr) == (2, "error: x.yaml: has no stage of kind jion\n")
+    member = desk.command("plan", "x.yaml", "--member", "1")
+    assert "--member 1: the sweep has no such member" in member.stderr
+
+
+@pytest.mark.parametrize("arguments", [("-q", "run", "x.yaml"), ("run", "x.yaml", "--quiet")])
+def test_a_quiet_run_prints_errors_only(desk, arguments):
+    desk.write(desk.PAIR)
+    done = desk.command(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (desk.run_dir / "join" / "stage.json").exists()
+    desk.write(desk.PAIR.replace("hello", "3"))
+    assert desk.command(*arguments).stderr.startswith("error: x.yaml: 1 mistake")
+
+
+def test_a_job_script_gets_its_answer_whatever_the_options(desk):
+    desk.write(desk.PAIR)
+    options = ("x.yaml", "--kind", "make", "--quiet", "--ranks", "1")
+    before = desk.command("job-state", *options).stdout
+    desk.run()
+    assert before != "done\n"
+    assert desk.command("job-state", *options).stdout == "done\n"
+
+
+@pytest.mark.parametrize("verb", [(), ("run",), ("fetch",)])
+def test_help_has_a_short_form(desk, verb):
+    short, long = (desk.command(*verb, option) for option in ("-h", "--help"))
+    assert short.returncode == long.returncode == 0
+    assert short.stdout == long.stdout
+
+
+def test_help_names_every_tool_without_importing_one(desk):
+    program = (
+        "import sys, time; import pipeline.cli as cli\n"
+        "sys.argv[1:] = ['--help']\n"
+        "try: cli.main()\n"
+        "finally: print(time.process_time(), 'torch' in sys.modules)"
+    )
+    *text, measured = desk.command(main=program).stdout.splitlines()
+    for path in (REPOSITORY / "tools").glob("[a-z]*.py"):
+        verb = path.stem.replace("_", "-")
+        assert any(line.strip("│ ").startswith(f"{verb} ") for line in text)
+    seconds, has_torch = measured.split()
+    assert float(seconds) < 0.7
+    assert has_torch == "False"
+
+
+def test_the_version_is_that_of_the_package(desk):
+    assert desk.command("--version").stdout == f"supnorm {version('supnorm')}\n"
+
+
+def test_a_shell_gets_its_completion(desk, monkeypatch):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    script = desk.command("--show-completion", "bash", main=AS_SCRIPT).stdout
+    assert "complete " in script and "supnorm" in script
+    monkeypatch.setenv("_SUPNORM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "supnorm certify-")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert desk.command(main=AS_SCRIPT).stdout.split() == ["certify-image"]
 
 
 def test_a_wrong_command_line_ends_with_2(desk):

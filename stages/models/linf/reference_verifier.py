@@ -1,7 +1,7 @@
 """Exact proofs in Python's own integers: no numpy, no torch, no kernel takes part in them.
 
 Slow (about a tenth of a second for a network of a million edges) and short, so that it can be read
-and believed: what `stages.certify --audit` holds the fast proofs against.
+and believed: what `supnorm audit` holds the fast proofs against.
 """
 
 from collections.abc import Iterable, Sequence

@@ -56,4 +56,4 @@ def open_source(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Sou
 def _fetch_hint(dataset: Dataset, source_dir: Path) -> str:
     if not dataset.files:
         return ""
-    return f", or run `python -m stages.data.fetch {dataset.name} --to {source_dir}`"
+    return f", or run `python -m pipeline fetch {dataset.name} --to {source_dir}`"

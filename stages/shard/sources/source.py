@@ -69,7 +69,7 @@ def missing(dataset: Dataset, source_dir: Path, name: str) -> UserError:
         advice = f"set `source: {inside[0]}`, where one lies"
     elif dataset.layout in ("idx", "cifar10", "cifar100"):
         advice = (
-            f"fetch it with `python -m stages.data.fetch {dataset.name} --to {source_dir}`, or set "
+            f"fetch it with `python -m pipeline fetch {dataset.name} --to {source_dir}`, or set "
             "`source` to the folder that holds it"
         )
     else:

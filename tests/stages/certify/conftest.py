@@ -87,7 +87,7 @@ def stage_record(settings, outputs):
         start=now,
         end=now,
         seconds=1.0,
-        num_tries=1,
+        num_attempts=1,
         exit=0,
     )
 

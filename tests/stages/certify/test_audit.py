@@ -15,7 +15,7 @@ from stages.data.records import (
     write_records,
     write_summary,
 )
-from tools.audit import attack_again, audit_records, gather_evidence, prove_by_hand
+from tools.audit import attack_again, audit, gather_evidence, prove_by_hand
 
 
 @pytest.fixture
@@ -63,15 +63,15 @@ def shorter(row):
 
 
 def test_honest_records_stand(certified, capsys):
-    audit_records(certified / "records.csv", None, 40, 0)
+    audit(certified / "records.csv", None, 40, 0)
     output = capsys.readouterr().out
     assert output.count(": right (") == 5
     assert "every row stands" in output
 
 
 def test_rows_are_drawn_anew_each_time_and_the_draw_is_named(certified, capsys):
-    audit_records(certified, None, 1, None)
-    audit_records(certified, None, 1, None)
+    audit(certified, None, 1, None)
+    audit(certified, None, 1, None)
     seeds = re.findall(r"seed (\d+)", capsys.readouterr().out)
     assert len(set(seeds)) == 2
 
@@ -93,7 +93,7 @@ def test_rows_are_drawn_anew_each_time_and_the_draw_is_named(certified, capsys):
 def test_a_forged_row_is_named_though_all_figures_agree(certified, tools, change, message):
     key = forge(certified, change, tools)
     with pytest.raises(StageError, match=f"{key}: {message}"):
-        audit_records(certified, None, 1, 0)
+        audit(certified, None, 1, 0)
 
 
 def test_a_forged_verdict_of_the_attack_is_found_if_it_is_drawn(certified, tools):
@@ -102,7 +102,7 @@ def test_a_forged_verdict_of_the_attack_is_found_if_it_is_drawn(certified, tools
 
     key = forge(certified, unbroken, tools)
     with pytest.raises(StageError, match=f"{key}: pgd_correct is True, the attack says False"):
-        audit_records(certified, None, 40, 0)
+        audit(certified, None, 40, 0)
 
 
 def test_python_integers_refute_a_radius_that_is_too_long(certified, tools):
@@ -129,26 +129,26 @@ def test_another_summary_is_found(certified, tools):
     write_summary(certified, summary.model_copy(update={"num_clean_correct": 40}))
     sign_anew(certified, tools)
     with pytest.raises(StageError, match=r"summary\.json is not what the rows add up to"):
-        audit_records(certified, None, 1, 0)
+        audit(certified, None, 1, 0)
 
 
 def test_a_file_changed_since_the_stage_ended_is_found(certified):
     path = certified / "records.csv"
     path.write_text(path.read_text().replace(",true,margin,", ",true,margin,0", 1))
     with pytest.raises(StageError, match=r"records\.csv"):
-        audit_records(certified, None, 1, 0)
+        audit(certified, None, 1, 0)
 
 
 def test_a_missing_row_is_found(certified):
     rows = read_records(certified / "records.csv")
     write_records(certified / "records.csv", rows[:-1])
     with pytest.raises(StageError, match="1 missing"):
-        audit_records(certified, None, 1, 0)
+        audit(certified, None, 1, 0)
 
 
 def test_what_cannot_be_audited_is_said(world, tools, tmp_path):
     with pytest.raises(UserError, match=r"no records\.csv here"):
-        audit_records(tmp_path / "nothing", None, 1, 0)
+        audit(tmp_path / "nothing", None, 1, 0)
     folder = world.certify(tools.settings_for(method="float"))
     with pytest.raises(UserError, match="only exact is audited"):
-        audit_records(folder, None, 1, 0)
+        audit(folder, None, 1, 0)

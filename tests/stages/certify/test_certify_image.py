@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.errors import UserError
 from stages.data.records import read_records
 from stages.models.linf.integer_file import load_integer_network
-from tools.certify_image import certify_picture, print_pictures
+from tools.certify_image import certify_image, certify_picture
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_picture_has_the_class_and_radius_of_its_row(certified, any_world):
 
 def test_what_is_printed(certified, capsys):
     paths = [certified.parent / f"{index}.png" for index in (0, 1)]
-    print_pictures(paths, certified, certified)
+    certify_image(paths, certified, certified)
     first, *rest = capsys.readouterr().out.splitlines()
     assert first.startswith(f"network {certified}, of prototypes, ")
     assert rest[0].startswith(f"{paths[0]}: ") and "(class " in rest[0]
@@ -54,17 +54,17 @@ def test_the_only_network_under_runs_is_the_default(certified, tmp_path, capsys)
     runs = tmp_path / "runs"
     (runs / "mine").mkdir(parents=True)
     with pytest.raises(UserError, match="no exact network under"):
-        print_pictures([certified.parent / "0.png"], None, runs)
+        certify_image([certified.parent / "0.png"], None, runs)
     (runs / "mine" / "certify").symlink_to(certified)
-    print_pictures([certified.parent / "0.png"], None, runs)
+    certify_image([certified.parent / "0.png"], None, runs)
     assert f"network {runs / 'mine' / 'certify'}" in capsys.readouterr().out
     (runs / "mine" / "certify_pruned").symlink_to(certified)
-    print_pictures([certified.parent / "0.png"], None, runs)
+    certify_image([certified.parent / "0.png"], None, runs)
     assert f"network {runs / 'mine' / 'certify'}," in capsys.readouterr().out
     (runs / "yours").mkdir()
     (runs / "yours" / "certify").symlink_to(certified)
     with pytest.raises(UserError, match=r"several networks .*mine.*yours.*--network"):
-        print_pictures([certified.parent / "0.png"], None, runs)
+        certify_image([certified.parent / "0.png"], None, runs)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_picture_that_does_not_fit_is_refused_and_nothing_printed(
     Image.new(mode, size).save(path)
     capsys.readouterr()
     with pytest.raises(UserError, match=message):
-        print_pictures([certified.parent / "0.png", path], certified, certified)
+        certify_image([certified.parent / "0.png", path], certified, certified)
     assert capsys.readouterr().out == ""
 
 
@@ -93,7 +93,7 @@ def test_a_jpeg_is_read_as_it_is_decoded(certified, tmp_path, any_world):
     Image.fromarray(any_world.images[0, 0].numpy()).save(path)
     loaded = load_integer_network(certified)
     decoded = np.array(Image.open(path))[:, :, None]
-    print_pictures([path], certified, certified)
+    certify_image([path], certified, certified)
     assert certify_picture(loaded, decoded).radius >= 0
 
 
@@ -102,7 +102,7 @@ def test_files_that_are_no_pictures_are_named(certified, tmp_path):
     path.write_text("no picture")
     for wrong, message in ((path, "is no picture"), (tmp_path / "none.png", "cannot be read")):
         with pytest.raises(UserError, match=message):
-            print_pictures([wrong], certified, certified)
+            certify_image([wrong], certified, certified)
 
 
 def test_arrays_of_another_shape_or_type_are_refused(certified):
@@ -120,7 +120,7 @@ def test_two_classes_equally_near_prove_nothing(certified):
 
 
 def command(*arguments):
-    words = [sys.executable, "-m", "stages.certify", *map(str, arguments)]
+    words = [sys.executable, "-m", "pipeline", *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
@@ -128,18 +128,10 @@ def test_the_command_line_certifies_and_audits(world, tools):
     folder = world.certify(tools.settings_for())
     path = folder.parent / "0.png"
     Image.fromarray(world.images[0, 0].numpy()).save(path)
-    done = command("--image", path, "--network", folder)
+    done = command("certify-image", path, "--network", folder)
     assert done.returncode == 0 and "proved below radius" in done.stdout
-    done = command("--audit", folder / "records.csv", "--sample", 5)
+    done = command("audit", folder / "records.csv", "--sample", 5)
     assert done.returncode == 0 and "every row stands" in done.stdout
-    done = command("--image", folder.parent / "none.png", "--network", folder)
+    done = command("certify-image", folder.parent / "none.png", "--network", folder)
     assert done.returncode == 2 and "cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_help_explains_all_three_uses():
-    text = " ".join(command("--help").stdout.split())
-    for words in ("--image FILE...", "--audit RECORDS", "CONFIG", "--network"):
-        assert words in text
-    both = command("--image", "--audit", "x")
-    assert both.returncode == 2 and "choose one" in both.stderr

@@ -18,7 +18,7 @@ from stages.models.linf.integer_file import load_integer_network, save_integer_n
 from stages.models.linf.quantise import quantise
 from stages.models.network_file import load_network
 from stages.prune import numpy_network
-from tools.export import export_network
+from tools.export import export
 
 WITHOUT_TORCH = """
 import sys
@@ -50,7 +50,7 @@ def integer_dir(prune_stage, tmp_path):
 
 def test_numpy_alone_gives_the_same_integers_and_radii(integer_dir, data_dir, tmp_path) -> None:
     images = load_split(data_dir, read_manifest(data_dir), "test").images
-    export_network(integer_dir, tmp_path / "out" / "small.npz")
+    export(integer_dir, tmp_path / "out" / "small.npz")
     np.save(tmp_path / "out" / "images.npy", images.numpy())
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH],
@@ -72,7 +72,7 @@ def test_numpy_alone_gives_the_same_integers_and_radii(integer_dir, data_dir, tm
 
 
 def test_the_copy_is_a_program_of_its_own(integer_dir, data_dir, tmp_path) -> None:
-    export_network(integer_dir, tmp_path / "small.npz")
+    export(integer_dir, tmp_path / "small.npz")
     images = load_split(data_dir, read_manifest(data_dir), "test").images[:2]
     np.save(tmp_path / "images.npy", images.numpy())
     done = subprocess.run(
@@ -93,7 +93,7 @@ def test_the_reader_is_a_page_of_numpy() -> None:
 
 
 def test_wrong_images_are_refused(integer_dir, tmp_path) -> None:
-    export_network(integer_dir, tmp_path / "small.npz")
+    export(integer_dir, tmp_path / "small.npz")
     network = numpy_network.NumpyNetwork(str(tmp_path / "small.npz"))
     with pytest.raises(ValueError, match=r"expected uint8 images \(B, \(1, 6, 6\)\)"):
         network.outputs(np.zeros((2, 6, 6, 1), dtype=np.uint8))
@@ -101,9 +101,9 @@ def test_wrong_images_are_refused(integer_dir, tmp_path) -> None:
 
 def test_a_folder_without_an_integer_network_is_refused(prune_stage, tmp_path) -> None:
     with pytest.raises(StageError, match=r"no exact network here.*method: exact"):
-        export_network(prune_stage(), tmp_path / "small.npz")
+        export(prune_stage(), tmp_path / "small.npz")
 
 
 def test_another_ending_is_refused(integer_dir, tmp_path) -> None:
     with pytest.raises(UserError, match=r"must end in .npz"):
-        export_network(integer_dir, tmp_path / "small.pt")
+        export(integer_dir, tmp_path / "small.pt")

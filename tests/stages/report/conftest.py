@@ -215,7 +215,7 @@ def _commit(
         start=start,
         end=start + timedelta(seconds=seconds),
         seconds=seconds,
-        num_tries=1,
+        num_attempts=1,
         exit=0,
     )
     seal(folder, record)

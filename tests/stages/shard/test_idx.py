@@ -60,7 +60,7 @@ def test_the_checksums_of_sources_are_those_of_their_contents(
 
 def test_a_missing_folder_says_how_to_fetch(tmp_path: Path, toy: Toy, workplace: Workplace) -> None:
     dataset = toy("mnist", files=(PublishedFile("a", "md5:b"),))
-    with pytest.raises(UserError, match=r"does not exist; .* `python -m stages\.data\.fetch mnist"):
+    with pytest.raises(UserError, match=r"does not exist; .* `python -m pipeline fetch mnist"):
         open_source(dataset, tmp_path / "absent", workplace)
 
 
