@@ -13,17 +13,17 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.exposition import generate_latest
+from prometheus_client import CollectorRegistry, start_http_server, write_to_textfile
 from prometheus_client.metrics_core import Metric as Samples
 from prometheus_client.registry import Collector
 
 from pipeline.errors import StoppedOnRequest
+from pipeline.files import write_atomic
 from pipeline.monitor.metrics import STAGE_LAST_SUCCESS, STAGE_RANKS, STAGE_RESUMES, Metrics, State
 from pipeline.ranks import Ranks
 
@@ -87,18 +87,13 @@ def exporting(metrics: Metrics, watched: Watched, runs_dir: Path) -> Iterator[No
         raise
     finally:
         if text_path:
-            _write(text_path, text_of(metrics, watched.labels))
-
-
-def text_of(metrics: Metrics, labels: Mapping[str, str]) -> str:
-    """All values in Prometheus's text format, with labels that a scrape would have added."""
-    registry = CollectorRegistry()
-    registry.register(_Labelled(metrics.registry, labels))
-    return generate_latest(registry).decode()
+            registry = CollectorRegistry()
+            registry.register(_Labelled(metrics.registry, watched.labels))
+            _try_to_write(text_path, lambda: write_to_textfile(str(text_path), registry))
 
 
 class _Labelled(Collector):
-    """The families of a registry with some labels more."""
+    """The families of a registry, with the labels that a scrape would have added."""
 
     def __init__(self, registry: CollectorRegistry, labels: Mapping[str, str]) -> None:
         self._registry, self._labels = registry, labels
@@ -122,7 +117,7 @@ def _announced(metrics: Metrics, watched: Watched, target_path: Path) -> Iterato
         yield
         return
     target = {"targets": [f"{host}:{server.server_port}"], "labels": watched.labels}
-    _write(target_path, json.dumps([target]) + "\n")
+    _try_to_write(target_path, lambda: write_atomic(target_path, json.dumps([target]) + "\n"))
     try:
         yield
     finally:
@@ -130,19 +125,17 @@ def _announced(metrics: Metrics, watched: Watched, target_path: Path) -> Iterato
             target_path.unlink()
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file by rename, so that no reader meets half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
+def _try_to_write(path: Path, write: Callable[[], None]) -> None:
+    """Write a file, or say that this failed: it stops no stage."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.rename(path)
+        write()
     except OSError as error:
         print(f"metrics: {path}: {error.strerror}; going on without", file=sys.stderr)
 
 
 def _last_success(path: Path | None) -> float | None:
-    """When the stage last succeeded, as an earlier try has left it."""
+    """When the stage last succeeded, as an earlier attempt has left it."""
     try:
         text = path.read_text(encoding="utf-8") if path else ""
     except (OSError, UnicodeDecodeError):

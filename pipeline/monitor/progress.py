@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +12,7 @@ from pipeline.monitor.progress_file import ProgressLine
 QUIET_INTERVAL_S = 60.0
 """Between two lines where output is no terminal."""
 REDRAW_INTERVAL_S = 0.1
-"""Between two looks at the clock for the live bar; steps can be far shorter."""
+"""Between two pictures of the live bar; steps can be far shorter."""
 PROGRESS_INTERVAL_S = 2.0
 """Between two notices for those who look from elsewhere."""
 BAR_WIDTH = 16
@@ -32,43 +31,39 @@ class Progress:
         is_shown: bool,
         listener: Callable[[ProgressLine], None] | None,
     ) -> None:
-        self.title, self.total, self.unit = title, total, unit
+        self.total, self._unit = total, unit
+        self._is_shown, self._is_live = is_shown, is_shown and sys.stdout.isatty()
         self._listener = listener
-        self._done = self._done_before = 0
-        self._note = ""
-        self._start = self._last_shown = self._last_told = time.monotonic()
-        self._past: deque[tuple[float, int]] = deque([(self._start, 0)])
-        self._bar: Any = None
-        self._is_shown = is_shown
+        self._bar = _bar(self._is_live)
+        self._number = self._bar.add_task(title, total=total, note="", pace="")
+        self._task = self._bar.tasks[0]
+        self._note, self._done_before = "", 0
+        self._last_shown = self._last_told = time.monotonic()
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Report `count` more of the total done; `note` is shown beside it, e.g. `loss 0.31`."""
-        self._done += count
         self._note = note or self._note
-        interval = QUIET_INTERVAL_S if self._bar is None else REDRAW_INTERVAL_S
+        self._bar.update(self._number, advance=count)
         now = time.monotonic()
         if self._listener and now - self._last_told >= PROGRESS_INTERVAL_S:
-            self._tell(now)
+            self._tell()
+        interval = REDRAW_INTERVAL_S if self._is_live else QUIET_INTERVAL_S
         if not self._is_shown or now - self._last_shown < interval:
             return
         self._last_shown = now
-        self._remember(now)
-        if self._bar is None:
-            print(self._line(now), flush=True)
+        if self._is_live:
+            self._draw()
         else:
-            self._draw(now)
+            self._print(f", {self._pace()}")
 
     def start_at(self, done: int) -> None:
         """Begin with `done` already done by an earlier try; it does not count towards the rate."""
-        self._done = self._done_before = done
-        self._start = self._last_shown = time.monotonic()
-        self._past = deque([(self._start, done)])
+        self._bar.reset(self._number, completed=done)
+        self._done_before = done
+        self._last_shown = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self._is_shown and sys.stdout.isatty():
-            self._bar = _live_bar()
-            self._task = self._bar.add_task(self.title, total=self.total, note="", pace="")
-            self._bar.start()
+        self._bar.start()
         return self
 
     def __exit__(
@@ -77,53 +72,48 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._bar.stop()
         if self._is_shown:
-            print(self._last_line(time.monotonic()), flush=True)
+            took, mean = duration_text(self._task.elapsed), self._mean_rate()
+            rate = f" ({_rate_text(mean)}/s)" if mean else ""
+            self._print(f" in {took}{rate}")
         if self._listener:
-            self._tell(time.monotonic())
+            self._tell()
 
-    def _tell(self, now: float) -> None:
+    def _tell(self) -> None:
         assert self._listener
-        self._last_told = now
-        self._remember(now)
-        self._listener(ProgressLine(self._done, self.total, self.unit, self._rate(now), self._note))
+        self._last_told = time.monotonic()
+        self._listener(
+            ProgressLine(self._task.completed, self.total, self._unit, self._rate(), self._note)
+        )
 
-    def _remember(self, now: float) -> None:
-        self._past.append((now, self._done))
-        while len(self._past) > 2 and now - self._past[1][0] >= WINDOW_S:
-            self._past.popleft()
+    def _mean_rate(self) -> float:
+        """Units a second since the start; 0 at the start itself."""
+        elapsed = self._task.elapsed
+        return (self._task.completed - self._done_before) / elapsed if elapsed > 0 else 0.0
 
-    def _rate(self, now: float) -> float:
-        """Units a second of the last while."""
-        then, done_then = self._past[0]
-        return (self._done - done_then) / max(now - then, 1e-9)
+    def _rate(self) -> float:
+        """Units a second of the last while; where that saw fewer than two steps, of all of them."""
+        return self._task.speed or self._mean_rate()
 
-    def _pace(self, now: float) -> str:
-        rate = self._rate(now)
-        left = f", {left_text((self.total - self._done) / rate)} left" if rate > 0 else ""
-        return f"{_rate_text(rate)} {self.unit}/s{left}"
+    def _pace(self) -> str:
+        rate = self._rate()
+        left = f", {left_text(self._task.remaining / rate)} left" if rate > 0 else ""
+        return f"{_rate_text(rate)} {self._unit}/s{left}"
 
-    def _line(self, now: float) -> str:
+    def _count(self) -> str:
+        return f"{self._task.completed:,}/{self.total:,} {self._unit}"
+
+    def _print(self, text: str) -> None:
         note = f", {self._note}" if self._note else ""
-        return f"{self._head()}, {self._pace(now)}{note}"
+        print(f"{self._task.description}: {self._count()}{text}{note}", flush=True)
 
-    def _last_line(self, now: float) -> str:
-        elapsed = now - self._start
-        done_here = self._done - self._done_before
-        mean = f" ({_rate_text(done_here / elapsed)}/s)" if done_here and elapsed > 0 else ""
-        note = f", {self._note}" if self._note else ""
-        return f"{self._head()} in {duration_text(elapsed)}{mean}{note}"
-
-    def _head(self) -> str:
-        return f"{self.title}: {self._done:,}/{self.total:,} {self.unit}"
-
-    def _draw(self, now: float) -> None:
-        pace = f"{self._done:,}/{self.total:,} {self.unit}, {self._pace(now)}"
-        room = self._bar.console.width - len(self.title) - BAR_WIDTH - len(pace) - 4
+    def _draw(self) -> None:
+        pace = f"{self._count()}, {self._pace()}"
+        taken = len(self._task.description) + BAR_WIDTH + len(pace) + 4
+        room = max(0, self._bar.console.width - taken)
         note = self._note if len(self._note) <= room else self._note[: max(0, room - 1)] + "…"
-        self._bar.update(self._task, completed=self._done, pace=pace, note=note, refresh=True)
+        self._bar.update(self._number, pace=pace, note=note, refresh=True)
 
 
 def track(
@@ -153,7 +143,8 @@ def _rate_text(rate: float) -> str:
     return f"{rate:.{decimals}f}" if rate else "0"
 
 
-def _live_bar() -> Any:
+def _bar(is_live: bool) -> Any:
+    """What counts and measures the rate, and draws on a terminal; elsewhere it draws nothing."""
     # rich costs 60 ms that `check` need not pay
     from rich.progress import BarColumn, TextColumn  # noqa: PLC0415
     from rich.progress import Progress as RichProgress  # noqa: PLC0415
@@ -171,4 +162,7 @@ def _live_bar() -> Any:
         words("fields[note]", "dim"),
         transient=True,
         auto_refresh=False,
+        speed_estimate_period=WINDOW_S,
+        get_time=time.monotonic,
+        disable=not is_live,
     )

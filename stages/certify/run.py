@@ -3,10 +3,10 @@
 import torch
 
 from pipeline.execution.context import Context
-from pipeline.monitor.metrics import CERTIFY_IMAGES
 from stages.certify.batch_certifier import BatchCertifier
 from stages.certify.batch_files import BatchFiles
 from stages.certify.config import Settings
+from stages.certify.metrics import IMAGES
 from stages.certify.precision import make_integer_network
 from stages.certify.proofs import ExactProofs, FloatProofs, Proofs
 from stages.data.batches import Batch
@@ -49,7 +49,7 @@ def run(context: Context, settings: Settings) -> None:
             rows = examiner.records(_batch(images, parts.indices(number)))
             parts.write(number, rows)
             for row in rows:
-                context.metrics.add(CERTIFY_IMAGES, verdict=row.verdict)
+                context.metrics.add(IMAGES, verdict=row.verdict)
             report(parts.num_images_done())
         if not context.ranks.is_first:
             return

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from torch import Tensor
 
 from pipeline.execution.context import Context
-from pipeline.monitor.metrics import PRUNE_EDGES
 from stages.data.batches import Batch, BatchSettings, ResidentBatches, in_order
 from stages.data.distributed import join_ranks, leave_ranks, lost_ranks_reported
 from stages.data.in_memory import ImageSet, load_split
@@ -20,6 +19,7 @@ from stages.models.validation import Counts
 from stages.prune.config import FineTuneSettings, Settings
 from stages.prune.counting import count_uses
 from stages.prune.fine_tune import fine_tune
+from stages.prune.metrics import EDGES
 from stages.prune.prune_edges import PrunedNetwork
 from stages.prune.refusals import prunable
 from stages.prune.search import Limits, largest_sparsity, shares_to_try
@@ -101,8 +101,8 @@ def _save(context: Context, loaded: LoadedNetwork, outcome: StepOutput) -> None:
     pruning = outcome.pruning
     write_pruning(context.output_dir, pruning)
     before, after = pruning.before, pruning.after
-    context.metrics.set(PRUNE_EDGES, pruning.num_edges_before, which="before")
-    context.metrics.set(PRUNE_EDGES, pruning.num_edges, which="kept")
+    context.metrics.set(EDGES, pruning.num_edges_before, which="before")
+    context.metrics.set(EDGES, pruning.num_edges, which="kept")
     context.say(
         f"{pruning.num_edges:,} of {pruning.num_edges_before:,} edges kept "
         f"({pruning.sparsity:.2%} gone); of {pruning.num_validation_images:,} validation images "

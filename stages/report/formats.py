@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, Decimal
 from fractions import Fraction
 
+from pipeline.monitor.formatting import bytes_text
 from pipeline.store.provenance import Machine
 from stages.report.model import Share
 
@@ -50,30 +51,9 @@ def count_text(count: int) -> str:
     return f"{count:,}"
 
 
-def duration_text(seconds: float) -> str:
-    """A span of time: `0.42 s`, `38 s`, `9 min 12 s`, `3 h 05 min`."""
-    if seconds < 10:
-        return f"{seconds:.2f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
 def rate_text(count: int, seconds: float, unit: str) -> str:
     """Throughput: `4,210 images/s`; empty where no time was measured."""
     return f"{count / seconds:,.0f} {unit}/s" if seconds > 0 else ""
-
-
-def bytes_text(num_bytes: int) -> str:
-    """A size in decimal units: `54.9 MB`."""
-    size, units = float(num_bytes), ["bytes", "kB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size /= 1000
-        units.pop(0)
-    return f"{size:.3g} {units[0]}" if units[0] != "bytes" else f"{num_bytes} bytes"
 
 
 def shape_text(shape: Iterable[int]) -> str:

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel
 
+from pipeline.monitor.formatting import bytes_text, duration_text
 from pipeline.store.artifacts import StageRecord
 from stages.report import formats
 from stages.report.model import Report, Share
@@ -61,10 +62,10 @@ def _environment(**options: Any) -> Environment:
     environment.filters.update(
         accuracy=formats.accuracy_per_cent,
         base64=lambda content: base64.b64encode(content).decode("ascii"),
-        bytes=formats.bytes_text,
+        bytes=bytes_text,
         count=formats.count_text,
         digests=_digests,
-        duration=formats.duration_text,
+        duration=duration_text,
         eps=formats.eps_text,
         eps_decimal=formats.eps_decimal,
         fenced=_fenced,

@@ -11,7 +11,6 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.execution.context import Context
-from pipeline.monitor.metrics import SHARD_IMAGES, SHARD_SHARDS
 from stages.data.catalogue import CATALOGUE, Dataset
 from stages.data.manifest import (
     MANIFEST_NAME,
@@ -29,6 +28,7 @@ from stages.data.shards import (
     write_picture_shard,
 )
 from stages.shard.config import Settings
+from stages.shard.metrics import IMAGES, SHARDS
 from stages.shard.plan import ShardPlan, plan_shards, plan_splits
 from stages.shard.sources.opening import open_source
 from stages.shard.sources.source import Source, Workplace
@@ -118,8 +118,8 @@ def _write_shards(
             written = pool.map(lambda plan: _write_shard(context.output_dir, source, plan), plans)
             for plan, shard in zip(plans, written, strict=True):
                 shards.append(shard)
-                context.metrics.add(SHARD_SHARDS, split=plan.split)
-                context.metrics.add(SHARD_IMAGES, shard.num_images, split=plan.split)
+                context.metrics.add(SHARDS, split=plan.split)
+                context.metrics.add(IMAGES, shard.num_images, split=plan.split)
                 progress.advance(shard.num_images)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -7,13 +7,42 @@ from typing import TypeVar
 
 import torch
 
-from pipeline.monitor import metrics as names
-from pipeline.monitor.metrics import Metrics
+from pipeline.monitor.metrics import Metrics, counter, gauge, histogram
 from stages.models.validation import Counts
 from stages.train.losses import StepOutput
 from stages.train.schedule import StepValues
 
 Item = TypeVar("Item")
+
+IMAGES = counter("supnorm_train_images_total", "Images that this rank trained on.")
+STEPS = counter("supnorm_train_steps_total", "Steps done.")
+STEP_SECONDS = histogram(
+    "supnorm_train_step_seconds", "From one step's end to the next's, pauses left out."
+)
+DATA_WAIT = counter(
+    "supnorm_train_data_wait_seconds_total", "Time spent waiting for the next batch."
+)
+LOSS = gauge("supnorm_train_loss", "Loss of the newest step looked at, of this rank.")
+P = gauge("supnorm_train_p", "Norm of the distance layers; +Inf at the end.")
+EPS = gauge("supnorm_train_eps", "Radius of the loss, pixels of an image in [0, 1].")
+LEARNING_RATE = gauge("supnorm_train_learning_rate", "Adam's learning rate.")
+LAMBDA = gauge("supnorm_train_lambda", "Weight of the cross-entropy in a mixture loss.")
+GRADIENT_NORM = gauge(
+    "supnorm_train_gradient_norm", "Euclidean norm of the gradient of the newest step looked at."
+)
+VALIDATION_CLEAN = gauge(
+    "supnorm_train_validation_clean_accuracy_ratio", "Validation images that are right."
+)
+VALIDATION_CERTIFIED = gauge(
+    "supnorm_train_validation_certified_accuracy_ratio", "Validation images proved right at eps."
+)
+CHECKPOINT_SECONDS = gauge(
+    "supnorm_train_checkpoint_seconds", "How long the newest checkpoint took to write."
+)
+CHECKPOINT_TIME = gauge(
+    "supnorm_train_checkpoint_timestamp_seconds", "When the newest checkpoint was committed."
+)
+GPU_MEMORY = gauge("supnorm_train_gpu_memory_bytes", "Most memory that tensors have taken.")
 
 
 class TrainMetrics:
@@ -36,7 +65,7 @@ class TrainMetrics:
             if batch is None:
                 return
             waited_s = time.perf_counter() - self._begun
-            self._metrics.add(names.TRAIN_DATA_WAIT, waited_s)
+            self._metrics.add(DATA_WAIT, waited_s)
             self._waited_s += waited_s
             yield batch
 
@@ -48,34 +77,34 @@ class TrainMetrics:
     def count_step(self, moment: StepValues, num_images: int) -> None:
         """Count a step that this rank has done with `num_images` images."""
         metrics = self._metrics
-        metrics.add(names.TRAIN_STEPS)
-        metrics.add(names.TRAIN_IMAGES, num_images)
-        metrics.observe(names.TRAIN_STEP_SECONDS, time.perf_counter() - self._begun)
-        metrics.set(names.TRAIN_P, moment.p)
-        metrics.set(names.TRAIN_EPS, self._eps_train * moment.radius_share)
-        metrics.set(names.TRAIN_LEARNING_RATE, moment.learning_rate)
-        metrics.set(names.TRAIN_LAMBDA, moment.cross_entropy_weight)
+        metrics.add(STEPS)
+        metrics.add(IMAGES, num_images)
+        metrics.observe(STEP_SECONDS, time.perf_counter() - self._begun)
+        metrics.set(P, moment.p)
+        metrics.set(EPS, self._eps_train * moment.radius_share)
+        metrics.set(LEARNING_RATE, moment.learning_rate)
+        metrics.set(LAMBDA, moment.cross_entropy_weight)
 
     def look_at(self, outcome: StepOutput) -> None:
         """Read what only the device knows; on a GPU this waits for it."""
-        self._metrics.set(names.TRAIN_LOSS, float(outcome.loss))
+        self._metrics.set(LOSS, float(outcome.loss))
         if torch.cuda.is_available():
-            self._metrics.set(names.TRAIN_GPU_MEMORY, torch.cuda.max_memory_allocated())
+            self._metrics.set(GPU_MEMORY, torch.cuda.max_memory_allocated())
 
     def show_gradient_norm(self, norm: float | None) -> None:
         """The newest that was measured; None where none was yet."""
         if norm is not None:
-            self._metrics.set(names.TRAIN_GRADIENT_NORM, norm)
+            self._metrics.set(GRADIENT_NORM, norm)
 
     def record_validation(self, counts: Counts) -> None:
         """The newest validation."""
-        self._metrics.set(names.TRAIN_VALIDATION_CLEAN, counts.clean_accuracy)
-        self._metrics.set(names.TRAIN_VALIDATION_CERTIFIED, counts.certified_accuracy)
+        self._metrics.set(VALIDATION_CLEAN, counts.clean_accuracy)
+        self._metrics.set(VALIDATION_CERTIFIED, counts.certified_accuracy)
 
     @contextmanager
     def saving(self) -> Iterator[None]:
         """A checkpoint is written inside."""
         start = time.perf_counter()
         yield
-        self._metrics.set(names.TRAIN_CHECKPOINT_SECONDS, time.perf_counter() - start)
-        self._metrics.set(names.TRAIN_CHECKPOINT_TIME, time.time())
+        self._metrics.set(CHECKPOINT_SECONDS, time.perf_counter() - start)
+        self._metrics.set(CHECKPOINT_TIME, time.time())

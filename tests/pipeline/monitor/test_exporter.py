@@ -6,10 +6,10 @@ import urllib.request
 
 import pytest
 
-from pipeline.monitor import metrics as names
 from pipeline.monitor.exporter import HOST_VARIABLE, Watched, exporting
 from pipeline.monitor.metrics import Metrics
 from pipeline.ranks import Ranks
+from stages.train import metrics as train
 
 WATCHED = Watched("toy", "train", Ranks(1, 2, 1, 2), num_attempts=3)
 FIRST = Watched("toy", "train", Ranks())
@@ -39,7 +39,7 @@ def test_each_rank_is_a_target_while_it_runs_and_none_afterwards(tmp_path, monke
             "node": "n2",
             "slurm_job_id": "17",
         }
-        metrics.add(names.TRAIN_IMAGES, 512)
+        metrics.add(train.IMAGES, 512)
         shown = values(scraped(found["targets"][0]))
         assert found["targets"][0].startswith("127.0.0.1:")
         assert shown["supnorm_train_images_total"] == "512.0"
@@ -52,7 +52,7 @@ def test_each_rank_is_a_target_while_it_runs_and_none_afterwards(tmp_path, monke
 def test_the_first_rank_leaves_its_last_values_with_all_labels(tmp_path):
     metrics = Metrics()
     with exporting(metrics, FIRST, tmp_path):
-        metrics.observe(names.TRAIN_STEP_SECONDS, 0.03)
+        metrics.observe(train.STEP_SECONDS, 0.03)
     text = (tmp_path / ".metrics/toy.train.prom").read_text()
     found = {key: value for key, value in values(text).items() if 'stage="train"' in key}
     assert len(found) == len(values(text))

@@ -6,13 +6,16 @@ import time
 import pytest
 from prometheus_client.exposition import generate_latest
 
-from pipeline.monitor import metrics as names
-from pipeline.monitor.metrics import CATALOGUE, Metrics, State
+from pipeline.monitor.metrics import Metrics, State
+from stages.certify import metrics as certify
+from stages.train import metrics as train
+from tests.monitoring.catalogue import catalogue
+from tools.bench_metrics import record_step
 
 STAGES = "stage|shard|train|prune|certify|report"
 
 
-@pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", catalogue(), ids=lambda metric: metric.name)
 def test_a_metric_is_named_after_its_stage_and_described(metric):
     assert re.fullmatch(f"supnorm_({STAGES})_[a-z_]+", metric.name)
     assert not re.search(r"_(ms|us|mib|gib|kb|mb|percent)(_|$)", metric.name)
@@ -23,9 +26,9 @@ def test_a_metric_is_named_after_its_stage_and_described(metric):
 def test_only_what_was_measured_is_shown():
     metrics = Metrics()
     assert generate_latest(metrics.registry) == b""
-    metrics.set(names.TRAIN_P, float("inf"))
-    metrics.add(names.CERTIFY_IMAGES, 3, verdict="certified")
-    metrics.add(names.CERTIFY_IMAGES, verdict="certified")
+    metrics.set(train.P, float("inf"))
+    metrics.add(certify.IMAGES, 3, verdict="certified")
+    metrics.add(certify.IMAGES, verdict="certified")
     text = generate_latest(metrics.registry).decode()
     assert "supnorm_train_p +Inf\n" in text
     assert 'supnorm_certify_images_total{verdict="certified"} 4.0\n' in text
@@ -49,18 +52,10 @@ def test_what_a_step_records_costs_less_than_50_microseconds():
     """One per cent of a step of 5 ms; the quickstart's take 60 ms."""
     metrics = Metrics()
 
-    def record() -> None:
-        metrics.add(names.TRAIN_DATA_WAIT, 1e-5)
-        metrics.add(names.TRAIN_STEPS)
-        metrics.add(names.TRAIN_IMAGES, 512)
-        metrics.observe(names.TRAIN_STEP_SECONDS, 0.06)
-        for gauge in (names.TRAIN_P, names.TRAIN_EPS, names.TRAIN_LEARNING_RATE, names.TRAIN_LOSS):
-            metrics.set(gauge, 1.0)
-
     def seconds_a_step(num_steps: int = 200) -> float:
         start = time.perf_counter()
         for _ in range(num_steps):
-            record()
+            record_step(metrics)
         return (time.perf_counter() - start) / num_steps
 
     assert min(seconds_a_step() for _ in range(20)) < 50e-6
