@@ -111,7 +111,7 @@ def load_cpu_kernels() -> ctypes.CDLL | None:
     if choice == "reference":
         return None
     try:
-        path = compiler.build(compiler.default_toolchain())
+        path = compiler.library()
         torch.ops.load_library(str(path))  # type: ignore[no-untyped-call]
         library = ctypes.CDLL(str(path))
     except (compiler.BuildError, OSError) as error:

@@ -16,7 +16,7 @@ from kernels import schema
 from kernels.sparse import SparseRows
 
 SLICE_ROWS = 16
-"""Outputs that lie side by side; csrc/cpu/sparse_kernels.h has the same figure."""
+"""Outputs that lie side by side; csrc/cpu/host/sparse_kernels.h has the same figure."""
 
 
 class SparseStack(NamedTuple):

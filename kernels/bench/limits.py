@@ -14,7 +14,7 @@ import torch
 from kernels.backend import available_cpu_kernels, cpu_kernels, load_cpu_kernels
 
 MAXIMUM, EIGHTH_POWER = 0, 1
-"""As in ``csrc/cpu/kernels.h``."""
+"""As in ``csrc/cpu/host/kernels.h``."""
 COUNT = 100_000
 SECONDS_EACH = 0.3
 

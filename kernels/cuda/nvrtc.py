@@ -46,7 +46,7 @@ def compile_kernel(kernel: Kernel, architecture: int) -> Binary:
     parts = [kernel.source, kernel.expression, str(architecture), str(version), FLAGS[0]]
     parts += source_texts(kernel.source)
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-    path = compiler.build_dir() / f"{kernel.source}-sm{architecture}-{digest}.bin"
+    path = compiler.kept_file(f"{kernel.source}-sm{architecture}-{digest}.bin")
     if not path.exists():
         _write(path, _compile(nvrtc, kernel, architecture))
     name, code = path.read_bytes().split(b"\n", 1)

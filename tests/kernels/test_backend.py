@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ TESTS_DIR = Path(__file__).parent
 UNCHECKED = ("test_backend.py", "test_schema.py")
 """They start processes and torch's compiler, which are not ours to check."""
 
+PACKAGE_DIR = Path(kernels.__file__).parent
+
 PROGRAM = """
 import torch, kernels
 x, weight = torch.eye(3), torch.zeros(2, 3)
@@ -21,9 +24,13 @@ print(kernels.backend().cpu, kernels.linf_distance(x, weight).sum().item())
 """
 
 
-def run_program(**environment: str) -> subprocess.CompletedProcess[str]:
+def run_program(
+    cwd: Path = PACKAGE_DIR.parent, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the program with the package that lies in ``cwd``."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM],
+        cwd=cwd,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -54,8 +61,41 @@ def test_the_environment_chooses_the_kernels() -> None:
     assert run_program(SUPNORM_KERNELS="reference").stdout == "reference 6.0\n"
 
 
+def copy_package(folder: Path, *ignored: str) -> Path:
+    """Copy the package into a folder; return where the copy keeps what is compiled."""
+    ignore = shutil.ignore_patterns("__pycache__", *ignored)
+    copy = shutil.copytree(PACKAGE_DIR, folder / "kernels", ignore=ignore)
+    return copy / "_build"
+
+
+@pytest.mark.skipif(not available_cpu_kernels(), reason="the kernels are not compiled here")
+@pytest.mark.parametrize("environment", [{}, {"CXX": "", "PATH": "/nowhere"}])
+def test_a_copy_of_the_package_compiles_nothing(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    libraries = copy_package(tmp_path)
+    before = sorted(libraries.iterdir())
+    result = run_program(tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"), **environment)
+    assert result.stdout == f"{available_cpu_kernels()[0]} 6.0\n"
+    assert result.stderr == ""
+    assert sorted(libraries.iterdir()) == before
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.skipif(not available_cpu_kernels(), reason="the kernels are not compiled here")
+def test_a_library_beside_sources_that_cannot_be_written_to_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = compiler.library()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert compiler.build_dir() != PACKAGE_DIR / "_build"
+    assert compiler.library() == before
+
+
 def test_without_a_compiler_the_reference_serves_and_says_so_once(tmp_path: Path) -> None:
-    result = run_program(CXX="", PATH=str(tmp_path))
+    copy_package(tmp_path, "_build")
+    nowhere = str(tmp_path / "nowhere")
+    result = run_program(tmp_path, CXX="", PATH=nowhere, XDG_CACHE_HOME=nowhere)
     assert result.stdout == "reference 6.0\n"
     assert len(result.stderr.splitlines()) == 1
     assert "no C++ compiler found; install g++" in result.stderr
