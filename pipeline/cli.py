@@ -59,8 +59,8 @@ def check(selection: Selection) -> None:
 @over_pipeline
 def plan(selection: Selection, force: Force = False) -> None:
     """Say which stages would run, and why."""
-    from pipeline.execution.runner import refuse_stale_inputs  # noqa: PLC0415
-    from pipeline.store.staleness import assess, what_would_happen  # noqa: PLC0415  `check` needs none of it
+    from pipeline.execution.runner import refuse_stale_inputs
+    from pipeline.store.staleness import assess, what_would_happen
 
     spec, chosen = selection.load()
     run_dir = selection.runs / spec.name
@@ -76,7 +76,7 @@ def plan(selection: Selection, force: Force = False) -> None:
 @over_pipeline
 def run(selection: Selection, force: Force = False, ranks: Ranks = None) -> None:
     """Run every stage that is not up to date; after a stop, the same command goes on."""
-    from pipeline.execution.runner import RunOptions, run_pipeline  # noqa: PLC0415  `check` needs none of it
+    from pipeline.execution.runner import RunOptions, run_pipeline
 
     spec, chosen = selection.load()
     options = RunOptions(selection.runs, chosen, force, ranks, _this_command(selection.context))
@@ -96,7 +96,7 @@ def status(
     ] = False,
 ) -> None:
     """Show how each stage stands, and when and how it was made."""
-    from pipeline.cluster.status import print_status  # noqa: PLC0415  `check` needs none of it
+    from pipeline.cluster.status import print_status
 
     spec, chosen = selection.load()
     print_status(spec, selection.runs / spec.name, chosen, verify)
@@ -113,7 +113,7 @@ def submit(
     force: Force = False,
 ) -> None:
     """Send every stage that is not up to date to Slurm, as a chain of jobs."""
-    from pipeline.cluster.submit import SubmitOptions, submit_pipeline  # noqa: PLC0415  only here
+    from pipeline.cluster.submit import SubmitOptions, submit_pipeline
 
     spec, chosen = selection.load()
     overrides = tuple(selection.overrides or ())
@@ -126,7 +126,7 @@ def submit(
 @over_pipeline
 def cancel(selection: Selection) -> None:
     """Cancel the Slurm jobs that still wait or run; the next start goes on where they stopped."""
-    from pipeline.cluster.submit import cancel_jobs  # noqa: PLC0415  only here
+    from pipeline.cluster.submit import cancel_jobs
 
     spec, chosen = selection.load()
     cancel_jobs(spec, selection.runs / spec.name, chosen)
@@ -139,7 +139,7 @@ def job_state(selection: Selection, force: Force = False, ranks: Ranks = None) -
 
     It takes the options of `run`, for a script hands on what it was given.
     """
-    from pipeline.cluster.job_state import standing_of  # noqa: PLC0415  only here
+    from pipeline.cluster.job_state import standing_of
 
     spec, chosen = selection.load()
     stages = chosen or [stage.name for stage in spec.stages]
@@ -148,7 +148,7 @@ def job_state(selection: Selection, force: Force = False, ranks: Ranks = None) -
 
 def _show_version(is_asked: bool) -> None:
     if is_asked:
-        from importlib.metadata import version  # noqa: PLC0415  only here
+        from importlib.metadata import version
 
         print(f"supnorm {version('supnorm')}")
         raise typer.Exit

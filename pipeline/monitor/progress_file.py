@@ -2,9 +2,11 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.files import write_atomic
 from pipeline.monitor.formatting import left_text
 
 PROGRESS_NAME = "progress.json"
@@ -35,18 +37,15 @@ class ProgressLine:
         return f"{self.share:.0%} of {self.total:,} {self.unit}{pace}"
 
 
-def write_progress(working_dir: Path, pulse: ProgressLine) -> None:
-    """Write it by rename; a disk that refuses is no reason to stop a stage."""
-    temporary = working_dir / f".{PROGRESS_NAME}.tmp"
-    try:
-        temporary.write_text(json.dumps({**asdict(pulse), "time": time.time()}), encoding="utf-8")
-        temporary.rename(working_dir / PROGRESS_NAME)
-    except OSError:
-        return
+def write_progress(working_dir: Path, line: ProgressLine) -> None:
+    """Write how far a stage is; a disk that refuses is no reason to stop the stage."""
+    text = json.dumps({**asdict(line), "time": time.time()})
+    with suppress(OSError):
+        write_atomic(working_dir / PROGRESS_NAME, text)
 
 
 def read_progress(working_dir: Path) -> ProgressLine | None:
-    """What the stage last said; None where it has said nothing."""
+    """Read how far a stage last was; None where it has not said so yet."""
     try:
         return ProgressLine(**json.loads((working_dir / PROGRESS_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -10,7 +10,7 @@ from pipeline.monitor.progress_file import (
 )
 
 
-def test_a_pulse_is_read_as_it_was_written(tmp_path):
+def test_progress_is_read_as_it_was_written(tmp_path):
     assert read_progress(tmp_path) is None
     write_progress(tmp_path, ProgressLine(30, 120, "steps", 2.0, "loss 0.31"))
     found = read_progress(tmp_path)
@@ -30,4 +30,4 @@ def test_a_listener_hears_now_and_then_and_at_the_end(monkeypatch):
     with track("work", 3, "items", is_shown=False, listener=heard.append) as items:
         for _ in range(3):
             items.advance(note="x")
-    assert [pulse.done for pulse in heard] == [1, 2, 3, 3]
+    assert [line.done for line in heard] == [1, 2, 3, 3]
