@@ -1,8 +1,6 @@
 import gzip
 import hashlib
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +10,8 @@ from stages.data import fetch as fetching
 from stages.data.catalogue import CATALOGUE, Dataset, PublishedFile
 from stages.data.checksums import is_published, read_content
 from stages.data.fetch import fetch
-from tools.fetch import fetch as fetch_verb
 
 CONTENTS = {"images": b"pixels" * 1000, "labels": b"0123456789"}
-FASHION_MNIST = Path(__file__).parents[3] / "data" / "fashion_mnist"
 
 
 @pytest.fixture
@@ -127,20 +123,3 @@ def test_a_dataset_to_fetch_by_hand_says_where_its_files_go(name: str, tmp_path:
     with pytest.raises(UserError, match=r"by hand: .*unpack") as caught:
         fetch(CATALOGUE[name], tmp_path)
     assert str(tmp_path) in str(caught.value)
-
-
-def test_another_data_set_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"minst: no such data set; choose one of .*mnist"):
-        fetch_verb("minst", tmp_path)
-
-
-def test_the_fetched_fashion_mnist_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    if not FASHION_MNIST.is_dir():
-        pytest.skip("needs data/fashion_mnist: make setup")
-    fetch_verb("fashion_mnist", FASHION_MNIST)
-    assert "already in" in capsys.readouterr().out
-
-
-def test_importing_the_command_loads_no_torch() -> None:
-    program = "import sys, tools.fetch; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True)
