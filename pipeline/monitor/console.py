@@ -68,6 +68,6 @@ _BOLD, _RED, _GREEN = "1", "1;31", "32"
 
 
 def _styled(text: str, style: str, stream: TextIO) -> str:
-    """The text in colour, where somebody is looking and has not asked for none."""
+    """Colour a text, unless nobody is looking or the user has asked for no colour."""
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return text if is_plain or not stream.isatty() else f"\x1b[{style}m{text}\x1b[0m"

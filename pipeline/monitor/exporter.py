@@ -45,7 +45,7 @@ class Watched:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Labels of the target; of a text file too, where a scrape adds none."""
+        """The labels of the target, and of a text file too, where a scrape adds none."""
         return {
             "run": self.run,
             "stage": self.stage,
@@ -57,7 +57,7 @@ class Watched:
 
 @contextmanager
 def exporting(metrics: Metrics, watched: Watched, runs_dir: Path) -> Iterator[None]:
-    """Inside, Prometheus can scrape `metrics`; afterwards their last values lie in a text file.
+    """Let Prometheus scrape `metrics` inside; afterwards a text file has their last values.
 
     Args:
         metrics: of this rank.
@@ -108,7 +108,7 @@ class _Labelled(Collector):
 
 @contextmanager
 def _announced(metrics: Metrics, watched: Watched, target_path: Path) -> Iterator[None]:
-    """Inside, a target file leads Prometheus to a free port; the port lives as long as the rank."""
+    """Lead Prometheus to a free port by a target file, as long as the rank runs inside."""
     host = os.environ.get(HOST_VARIABLE) or "127.0.0.1"
     try:
         server, _ = start_http_server(0, host, metrics.registry)
@@ -135,7 +135,7 @@ def _try_to_write(path: Path, write: Callable[[], None]) -> None:
 
 
 def _last_success(path: Path | None) -> float | None:
-    """When the stage last succeeded, as an earlier attempt has left it."""
+    """Read when the stage last succeeded from the file that an earlier attempt has left."""
     try:
         text = path.read_text(encoding="utf-8") if path else ""
     except (OSError, UnicodeDecodeError):

@@ -2,7 +2,7 @@
 
 
 def duration_text(seconds: float) -> str:
-    """`0.42 s`, `12.3 s`, `3 min 20 s`, `1 h 02 min`, `2 d 03 h`."""
+    """Write a duration: `0.42 s`, `12.3 s`, `3 min 20 s`, `1 h 02 min`, `2 d 03 h`."""
     if seconds < 59.95:
         return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
     whole = round(seconds)
@@ -16,7 +16,7 @@ def duration_text(seconds: float) -> str:
 
 
 def bytes_text(num_bytes: int) -> str:
-    """`812 B`, `4.2 kB`, `55 MB`: powers of ten, two figures or more."""
+    """Write a size in powers of ten, two figures or more: `812 B`, `4.2 kB`, `55 MB`."""
     size, units = float(num_bytes), ["B", "kB", "MB", "GB", "TB"]
     while size >= 999.5 and len(units) > 1:
         size /= 1000
@@ -25,5 +25,5 @@ def bytes_text(num_bytes: int) -> str:
 
 
 def left_text(seconds: float) -> str:
-    """A span of time that is an estimate: no fractions of a second."""
+    """Write an estimated duration, without fractions of a second."""
     return f"{seconds:.0f} s" if seconds < 59.5 else duration_text(seconds)

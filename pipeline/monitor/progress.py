@@ -10,14 +10,14 @@ from pipeline.monitor.formatting import duration_text, left_text
 from pipeline.monitor.progress_file import ProgressLine
 
 QUIET_INTERVAL_S = 60.0
-"""Between two lines where output is no terminal."""
+"""The time between two lines where the output is not a terminal."""
 REDRAW_INTERVAL_S = 0.1
-"""Between two pictures of the live bar; steps can be far shorter."""
+"""The time between two drawings of the live bar; steps can be far shorter."""
 PROGRESS_INTERVAL_S = 2.0
-"""Between two notices for those who look from elsewhere."""
+"""The time between two calls of the listener, for those who look from elsewhere."""
 BAR_WIDTH = 16
 WINDOW_S = 30.0
-"""The rate shown is that of this last while: a step whose pace changes is judged as it is now."""
+"""The rate is measured over this time, so that it follows a pace that changes."""
 
 
 class Progress:
@@ -57,7 +57,7 @@ class Progress:
             self._print(f", {self._pace()}")
 
     def start_at(self, done: int) -> None:
-        """Begin with `done` already done by an earlier try; it does not count towards the rate."""
+        """Begin with what an earlier attempt has done; it does not count towards the rate."""
         self._bar.reset(self._number, completed=done)
         self._done_before = done
         self._last_shown = time.monotonic()
@@ -88,12 +88,12 @@ class Progress:
         )
 
     def _mean_rate(self) -> float:
-        """Units a second since the start; 0 at the start itself."""
+        """Return the units a second since the start; 0 at the start itself."""
         elapsed = self._task.elapsed
         return (self._task.completed - self._done_before) / elapsed if elapsed > 0 else 0.0
 
     def _rate(self) -> float:
-        """Units a second of the last while; where that saw fewer than two steps, of all of them."""
+        """Return the units a second of the last `WINDOW_S`, or since the start if nothing moved."""
         return self._task.speed or self._mean_rate()
 
     def _pace(self) -> str:
@@ -123,7 +123,7 @@ def track(
     is_shown: bool = True,
     listener: Callable[[ProgressLine], None] | None = None,
 ) -> Progress:
-    """A progress display with rate and time left.
+    """Make a progress display with rate and time left.
 
     Args:
         title: what is being done, e.g. `train: steps`.
@@ -136,7 +136,7 @@ def track(
 
 
 def _rate_text(rate: float) -> str:
-    """Three figures or more, never in powers of ten: `0.0123`, `4.56`, `123`, `98,765`."""
+    """Write a rate with three figures or more and no powers of ten: `0.0123`, `4.56`, `98,765`."""
     if rate >= 100:
         return f"{rate:,.0f}"
     decimals = 2 if rate >= 1 else 4
@@ -144,7 +144,7 @@ def _rate_text(rate: float) -> str:
 
 
 def _bar(is_live: bool) -> Any:
-    """What counts and measures the rate, and draws on a terminal; elsewhere it draws nothing."""
+    """Make the bar of rich, which counts and measures the rate; it draws only where it is live."""
     # rich costs 60 ms that `check` need not pay
     from rich.progress import BarColumn, TextColumn  # noqa: PLC0415
     from rich.progress import Progress as RichProgress  # noqa: PLC0415

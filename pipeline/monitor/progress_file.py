@@ -1,4 +1,4 @@
-"""`progress.json` in a working folder: how far the stage is, for `status` on whatever machine."""
+"""`progress.json` in a working folder tells `status`, on any machine, how far the stage is."""
 
 import json
 import time
