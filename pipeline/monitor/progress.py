@@ -110,10 +110,7 @@ class Progress:
 
     def _draw(self) -> None:
         pace = f"{self._count()}, {self._pace()}"
-        taken = len(self._task.description) + BAR_WIDTH + len(pace) + 4
-        room = max(0, self._bar.console.width - taken)
-        note = self._note if len(self._note) <= room else self._note[: max(0, room - 1)] + "…"
-        self._bar.update(self._number, pace=pace, note=note, refresh=True)
+        self._bar.update(self._number, pace=pace, note=self._note, refresh=True)
 
 
 def track(
@@ -150,17 +147,18 @@ def _bar(is_live: bool) -> Any:
     from rich.progress import Progress as RichProgress  # noqa: PLC0415
     from rich.table import Column  # noqa: PLC0415
 
-    def words(field: str, style: str = "none") -> TextColumn:
-        whole = Column(no_wrap=True)
-        return TextColumn(f"{{task.{field}}}", style, markup=False, table_column=whole)
+    def words(field: str, style: str = "none", ratio: int | None = None) -> TextColumn:
+        column = Column(no_wrap=True, overflow="ellipsis", ratio=ratio)
+        return TextColumn(f"{{task.{field}}}", style, markup=False, table_column=column)
 
     # The bar gives way to a plain last line, which stays on the screen and in a log.
     return RichProgress(
         words("description"),
         BarColumn(BAR_WIDTH),
         words("fields[pace]"),
-        words("fields[note]", "dim"),
+        words("fields[note]", "dim", ratio=1),
         transient=True,
+        expand=True,
         auto_refresh=False,
         speed_estimate_period=WINDOW_S,
         get_time=time.monotonic,
