@@ -11,7 +11,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 MONITOR_PORT ?= 9090
 BIN    := $(VENV)/bin
-CSRC   := $(shell find kernels/csrc -type f)
+CSRC   := $(shell find kernels/csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 .PHONY: quickstart monitor reliability test test-gpu bench-gpu check format setup clean
 

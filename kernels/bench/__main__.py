@@ -24,8 +24,8 @@ from kernels.bench import limits
 from kernels.bench.cases import parse_with_network, random_cases, trained_cases
 from kernels.bench.limits import Limits
 from kernels.bench.markdown import limits_table, random_table, trained_table
+from kernels.bench.static import print_table
 from kernels.bench.timing import Timing, time_random, time_trained
-from kernels.cuda.static import print_table
 
 
 def main() -> None:

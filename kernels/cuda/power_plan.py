@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -105,17 +104,14 @@ def _vanishes(c: Tensor, lowest: float, bits: float) -> bool:
     return bool((torch.as_tensor(exponent) <= 2 - bits).all())
 
 
-_held: Callable[[PowerPlan], Tensor] | None = None
 _plans: dict[tuple[PowerPlan, torch.device], Tensor] = {}
 _MOST_PLANS = 64
-# Graphs keep addresses only, and may be replayed as long as the process lives.
+# CUDA graphs keep addresses only, and may be replayed as long as the process lives.
 _captured: list[Tensor] = []
 
 
 def on_device(plan: PowerPlan, x: Tensor) -> Tensor:
     """Return the plan's numbers where x lies; a plan used before is there already."""
-    if _held is not None:
-        return _held(plan)
     key = (plan, x.device)
     if key not in _plans:
         if len(_plans) >= _MOST_PLANS:
@@ -124,9 +120,3 @@ def on_device(plan: PowerPlan, x: Tensor) -> Tensor:
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
         _captured.append(_plans[key])
     return _plans[key]
-
-
-def hold_numbers(numbers: Callable[[PowerPlan], Tensor] | None) -> None:
-    """Ask `numbers` for the numbers of plans from now on; None ends it. For `moving`."""
-    global _held  # noqa: PLW0603 (backward passes run on threads of torch's own)
-    _held = numbers

@@ -1,7 +1,8 @@
 // What the kernels ask of the hardware beyond plain C++, one function an instruction.
 //
-// Compiled by NVRTC or nvcc for a GPU, and by a host compiler with shim.h in place of the hardware.
-// No torch, standard library or CUDA header is needed, so a kernel compiles in about a second.
+// Compiled by NVRTC or nvcc for a GPU, and by a host compiler with the tests' shim.h in place of
+// the hardware. No torch, standard library or CUDA header is needed, so a kernel compiles in about
+// a second.
 #pragma once
 
 #ifdef SUPNORM_HOST_SHIM

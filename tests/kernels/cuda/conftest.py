@@ -3,7 +3,7 @@
 import pytest
 
 from kernels.cuda.catalogue import all_kernels
-from kernels.cuda.shim import HostShim
+from tests.kernels.cuda.shim import HostShim
 
 EVEN = (2, 8, 14, 30)
 """Multiplication chains that are tested: without and with a scale, and the odd one out."""

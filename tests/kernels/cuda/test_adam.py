@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels.cuda.adam import control_of, decayed_adam_
-from kernels.cuda.shim import HostShim
+from tests.kernels.cuda.shim import HostShim
 
 BETAS, EPS, RATE, DECAY = (0.9, 0.99), 1e-10, 0.02, 0.3
 

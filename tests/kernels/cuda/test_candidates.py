@@ -11,8 +11,8 @@ from kernels import reference
 from kernels.cuda import gradients, operators
 from kernels.cuda.candidates import find_candidates
 from kernels.cuda.power_plan import on_device, plan_slope, plan_sum
-from kernels.cuda.shim import HostShim
 from tests.kernels.conftest import FLOOR, error_of
+from tests.kernels.cuda.shim import HostShim
 from tests.kernels.cuda.test_faults import of, planted
 
 TRAINED, RANDOM = "trained", "random"

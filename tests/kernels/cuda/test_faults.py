@@ -10,7 +10,7 @@ from kernels import reference
 from kernels.cuda import gradients, operators
 from kernels.cuda.catalogue import all_kernels
 from kernels.cuda.kernel import SOURCE_DIR, Kernel
-from kernels.cuda.shim import HostShim
+from tests.kernels.cuda.shim import HostShim
 
 BARRIER, WAIT = "      sync_block();", "      wait_copies<T::kStages - 2>();"
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from kernels import reference
 from kernels.cuda import gradients, scatter
-from kernels.cuda.shim import HostShim
 from tests.kernels.conftest import error_of
+from tests.kernels.cuda.shim import HostShim
 
 SHAPES = ((1, 1, 1, 1), (3, 5, 2, 1), (150, 33, 45, 1), (130, 64, 24, 3), (9, 300, 10, 1))
 EXPONENTS = (2.0, 2.5, 8.0, 9.1, 14.0, 20.3, 26.5, 30.0, 44.4, 55.5, 99.0, 1000.0)

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from kernels import reference
 from kernels.cuda import operators
-from kernels.cuda.shim import HostShim
 from tests.kernels.conftest import FLOOR, error_of
+from tests.kernels.cuda.shim import HostShim
 
 # B, I, O, groups: one thread's work, tails of every tile, one large batch, few outputs, groups.
 SHAPES = ((1, 1, 1, 1), (3, 5, 2, 1), (70, 33, 45, 1), (130, 64, 24, 3), (9, 1000, 10, 1))

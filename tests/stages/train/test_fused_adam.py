@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from kernels.cuda.kernel import Kernel
-from kernels.cuda.shim import HostShim
 from pipeline.ranks import Ranks
 from stages.models.linf.lp_weight_decay import decay_
 from stages.models.linf.network import build_network
@@ -15,6 +14,7 @@ from stages.train.fused_adam import FusedAdam
 from stages.train.losses import Objective
 from stages.train.schedule import Schedule
 from stages.train.zero_state import MOMENTS, ReplicatedState
+from tests.kernels.cuda.shim import HostShim
 
 RATE, SCALE_RATE = 0.02, 0.006
 

@@ -1,4 +1,4 @@
-"""Runs the kernels on the CPU, thread by thread, from the very same source: csrc/cuda/shim.h.
+"""Runs the kernels on the CPU, thread by thread, from the very same source: shim.h.
 
 For tests on machines without a GPU, and for finding races: it is some thousand times slower.
 """
@@ -17,7 +17,8 @@ from kernels.cuda.kernel import SOURCE_DIR, Arguments, Kernel, Launch, source_te
 
 # No contraction: where the GPU has one rounding, the source says fmaf.
 FLAGS = ("-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-fno-math-errno")
-LOCAL_FLAGS = ("-fPIC", "-shared", "-DSUPNORM_HOST_SHIM", "-Wno-unknown-pragmas")
+SHIM_DIR = Path(__file__).parent
+LOCAL_FLAGS = (f"-I{SHIM_DIR}", "-fPIC", "-shared", "-DSUPNORM_HOST_SHIM", "-Wno-unknown-pragmas")
 
 _PROGRAM = """\
 #include "{source}.cu"
@@ -89,7 +90,8 @@ def _build(source: str, expressions: Sequence[str], source_dir: Path, build_dir:
     entries = (_ENTRY.format(number=n, expression=e) for n, e in enumerate(expressions))
     program = _PROGRAM.format(source=source, entries="".join(entries))
     toolchain = compiler.default_toolchain()
-    parts = "\0".join([program, toolchain.compiler, *FLAGS, *source_texts(source, source_dir)])
+    texts = [*source_texts(source, source_dir), *(p.read_text() for p in SHIM_DIR.glob("*.h"))]
+    parts = "\0".join([program, toolchain.compiler, *FLAGS, *texts])
     digest = hashlib.sha256(parts.encode()).hexdigest()[:20]
     path = build_dir / f"shim-{source}-{digest}.so"
     if path.exists():

@@ -2,12 +2,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from kernels.bench.cost import cost_of, registers_of
+from kernels.bench.static import ARCHITECTURES, MOST_REGISTERS, TABLE_ARCHITECTURE, Row, rows
 from kernels.compiler import BuildError
 from kernels.cuda import nvrtc
 from kernels.cuda.catalogue import all_kernels
-from kernels.cuda.cost import cost_of, registers_of
 from kernels.cuda.kernel import Kernel
-from kernels.cuda.static import ARCHITECTURES, MOST_REGISTERS, TABLE_ARCHITECTURE, Row, rows
 
 pytestmark = pytest.mark.skipif(not nvrtc.is_available(), reason="torch without CUDA: no NVRTC")
 OFTEN = ("infinity, forward", "bounds, forward", "p = 8, forward", "p = 8, backward")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kernels.bench.cost import Cost, cost_of
 from kernels.cuda.catalogue import EVEN
-from kernels.cuda.cost import Cost, cost_of
 from kernels.cuda.kernel import Kernel
 from kernels.cuda.operators import LARGEST_UNSCALED, even_kernel
 from kernels.cuda.power_plan import DEGREES, LOGARITHM
