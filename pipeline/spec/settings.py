@@ -75,8 +75,8 @@ def input_path(name: str) -> tuple[str | int, ...]:
 class StageSettings(Settings):
     """Settings of one stage; `stages/<kind>/config.py` calls its subclass `Settings`."""
 
-    code: ClassVar[tuple[str, ...]] = ("kernels", "stages.data", "stages.models")
-    """Packages, besides the stage's own, whose sources decide the result."""
+    code_packages: ClassVar[tuple[str, ...]] = ()
+    """Packages besides the stage's own whose sources decide the result."""
 
     max_ranks: ClassVar[int | None] = None
     """The most processes that can share this stage; None: as many as the machine offers."""

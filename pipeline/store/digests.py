@@ -67,7 +67,7 @@ def deciding_settings(settings: StageSettings) -> dict[str, Any]:
 
 def code_digests(package: str, stage: Stage) -> dict[str, str]:
     """The digest of each package whose sources decide the stage's result, by its name."""
-    names = (f"{package}.{stage.kind}", *stage.settings.code)
+    names = (f"{package}.{stage.kind}", *stage.settings.code_packages)
     return {name: _package_digest(name) for name in names}
 
 

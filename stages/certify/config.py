@@ -2,7 +2,7 @@
 
 import math
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -73,6 +73,8 @@ class AttackSettings(FrozenSettings):
 
 class Settings(StageSettings):
     """Certify and attack every image of a split at p = infinity; one row an image."""
+
+    code_packages: ClassVar[tuple[str, ...]] = ("kernels", "stages.data", "stages.models")
 
     inputs: Inputs
 

@@ -1,7 +1,7 @@
 """Settings of the prune stage, free of torch."""
 
 from fractions import Fraction
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -56,6 +56,8 @@ class FineTuneSettings(FrozenSettings):
 
 class Settings(StageSettings):
     """Keep the edges that decide most often; what is left is a network of its own."""
+
+    code_packages: ClassVar[tuple[str, ...]] = ("kernels", "stages.data", "stages.models")
 
     inputs: Inputs
 

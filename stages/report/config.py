@@ -32,7 +32,7 @@ class Inputs(StageInputs):
 class Settings(StageSettings):
     """How the report looks; what it says comes from the artifacts alone."""
 
-    code: ClassVar[tuple[str, ...]] = ("stages.data", "stages.models")
+    code_packages: ClassVar[tuple[str, ...]] = ("stages.data", "stages.models")
     max_ranks: ClassVar[int | None] = 1
     aggregates_sweep: ClassVar[bool] = True
 

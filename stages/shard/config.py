@@ -18,7 +18,7 @@ class Inputs(StageInputs):
 class Settings(StageSettings):
     """From raw image files to checksummed WebDataset shards."""
 
-    code: ClassVar[tuple[str, ...]] = ("stages.data",)
+    code_packages: ClassVar[tuple[str, ...]] = ("stages.data",)
     max_ranks: ClassVar[int | None] = 1
 
     inputs: Inputs = Inputs()

@@ -207,6 +207,7 @@ class CheckpointSettings(FrozenSettings):
 class Settings(StageSettings):
     """Train a network on the `train` split; the same seed and batch give the same network."""
 
+    code_packages: ClassVar[tuple[str, ...]] = ("kernels", "stages.data", "stages.models")
     runtime_only: ClassVar[tuple[str, ...]] = (
         "distributed",
         "loader",

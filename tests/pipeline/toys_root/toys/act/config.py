@@ -1,4 +1,3 @@
-from typing import ClassVar
 
 from pipeline.spec.settings import Inputs as StageInputs
 from pipeline.spec.settings import StageSettings
@@ -9,8 +8,6 @@ class Inputs(StageInputs):
 
 
 class Settings(StageSettings):
-    code: ClassVar[tuple[str, ...]] = ()
-
     inputs: Inputs = Inputs()
     what: str
     """Which function of run.py to call."""

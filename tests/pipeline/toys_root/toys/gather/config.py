@@ -11,7 +11,6 @@ class Inputs(StageInputs):
 
 
 class Settings(StageSettings):
-    code: ClassVar[tuple[str, ...]] = ()
     max_ranks: ClassVar[int | None] = 1
     aggregates_sweep: ClassVar[bool] = True
 

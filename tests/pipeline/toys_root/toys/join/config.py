@@ -10,7 +10,6 @@ class Inputs(StageInputs):
 
 
 class Settings(StageSettings):
-    code: ClassVar[tuple[str, ...]] = ()
     max_ranks: ClassVar[int | None] = 1
 
     inputs: Inputs

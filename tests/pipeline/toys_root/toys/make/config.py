@@ -39,7 +39,6 @@ class Paper(Group):
 
 
 class Settings(StageSettings):
-    code: ClassVar[tuple[str, ...]] = ()
     runtime_only: ClassVar[tuple[str, ...]] = ("mode",)
 
     text: str
