@@ -80,8 +80,8 @@ def run(selection: Selection, force: Force = False, ranks: Ranks = None) -> None
 
     spec, chosen = selection.load()
     options = RunOptions(selection.runs, chosen, force, ranks, _this_command(selection.context))
-    is_first = run_pipeline(spec, options)
-    for found in spec.stages if is_first else ():
+    run_pipeline(spec, options)
+    for found in spec.stages:
         page = selection.runs / spec.name / found.name / "index.html"
         if page.exists():
             say(found.name, f"open {page}")
@@ -139,11 +139,11 @@ def job_state(selection: Selection, force: Force = False, ranks: Ranks = None) -
 
     It takes the options of `run`, for a script hands on what it was given.
     """
-    from pipeline.cluster.job_state import standing_of
+    from pipeline.cluster.job_state import job_state_of
 
     spec, chosen = selection.load()
     stages = chosen or [stage.name for stage in spec.stages]
-    print(standing_of(spec, selection.runs / spec.name, stages))
+    print(job_state_of(spec, selection.runs / spec.name, stages))
 
 
 def _show_version(is_asked: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.errors import UserError
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-"""Set by torchrun, by the deepspeed launcher, and by our own."""
+"""Set by our own launcher, by torchrun and by the deepspeed launcher."""
 
 LOCAL_SIZE_NAMES = ("LOCAL_WORLD_SIZE", "LOCAL_SIZE")
 """The second is the deepspeed launcher's."""
@@ -26,6 +26,13 @@ class Ranks:
     def is_first(self) -> bool:
         """True on the one rank that writes, reports and commits."""
         return self.rank == 0
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment that `from_environment` reads this place from."""
+        places = (self.rank, self.world_size, self.local_rank, self.local_world_size)
+        names = (*NAMES, LOCAL_SIZE_NAMES[0])
+        return {name: str(place) for name, place in zip(names, places, strict=True)}
 
     @classmethod
     def from_environment(cls) -> "Ranks":

@@ -1,5 +1,4 @@
 #!/usr/bin/env bash
 # sbatch [flags] slurm/report.sh configs/tinyimagenet.yaml [options of python -m pipeline run]     # the page
-#SBATCH --signal=B:USR1@120 --requeue --open-mode=append --nodes=1 --ntasks=1
-. "${SUPNORM_HOME:-$SLURM_SUBMIT_DIR}/slurm/common.sh"
-run_stage report "$@"
+#SBATCH --signal=B:USR1@120 --requeue --open-mode=append
+. "${SUPNORM_HOME:-$SLURM_SUBMIT_DIR}/slurm/stage.sh" report "$@"

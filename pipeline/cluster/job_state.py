@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.spec.load import Spec
-from pipeline.store.artifacts import output_names, partial_dir
+from pipeline.store.artifacts import RESUME_FOLDER, output_names, partial_dir
 from pipeline.store.digests import digest_of
 from pipeline.store.staleness import assess
 
 DONE = "done"
-LATEST = Path("checkpoints") / "latest"
-"""Names the newest whole checkpoint of a stage that writes such."""
 
 
-def standing_of(spec: Spec, run_dir: Path, stages: Sequence[str]) -> str:
+def job_state_of(spec: Spec, run_dir: Path, stages: Sequence[str]) -> str:
     """`done`, else a word that changes whenever one of the stages has got further.
 
     Exit codes get lost between the ranks and a job script; files do not.
@@ -21,13 +19,13 @@ def standing_of(spec: Spec, run_dir: Path, stages: Sequence[str]) -> str:
     assessments = assess(spec, run_dir)
     if all(assessments[name].is_up_to_date for name in stages):
         return DONE
-    return digest_of([_progress(run_dir / name) for name in stages])
+    return digest_of([_finished_files(partial_dir(run_dir / name)) for name in stages])
 
 
-def _progress(artifact_dir: Path) -> list[str]:
-    """What a try has achieved: its newest checkpoint, else the names of its finished files."""
-    working_dir = partial_dir(artifact_dir)
-    try:
-        return [(working_dir / LATEST).read_text(encoding="utf-8")]
-    except OSError:
-        return output_names(working_dir) if working_dir.is_dir() else []
+def _finished_files(working_dir: Path) -> list[str]:
+    """The names of what an attempt has finished; what is still being written is hidden."""
+    if not working_dir.is_dir():
+        return []
+    to_resume = (working_dir / RESUME_FOLDER).rglob("*")
+    names = [path.relative_to(working_dir).as_posix() for path in to_resume]
+    return sorted(name for name in output_names(working_dir) + names if "/." not in f"/{name}")

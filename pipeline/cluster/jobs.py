@@ -6,10 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from pipeline.errors import UserError
-from pipeline.store.artifacts import write_durably
+from pipeline.errors import StageError, UserError
+from pipeline.files import FrozenModel, read_json, write_atomic
 
 FOLDER_NAME = "slurm"
 """In a run's folder: the record of jobs, and their logs."""
@@ -18,10 +16,8 @@ ANSWER_S = 60.0
 """A busy controller may take long; after this it is taken to be away."""
 
 
-class Job(BaseModel):
+class Job(FrozenModel):
     """A job, or job array, that was submitted for a stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     job_id: str
     tasks: dict[str, int] | None = None
@@ -35,8 +31,8 @@ class Job(BaseModel):
         return f"{self.job_id}_{self.tasks[stage]}" if stage in self.tasks else None
 
 
-class _Jobs(BaseModel):
-    jobs: dict[str, Job] = {}
+class _Jobs(FrozenModel):
+    jobs: dict[str, Job]
 
 
 @dataclass(frozen=True)
@@ -67,15 +63,15 @@ class Queued:
 def read_jobs(run_dir: Path) -> dict[str, Job]:
     """The jobs last submitted, by the stage's name in the spec; none where there is no record."""
     try:
-        return _Jobs.model_validate_json((run_dir / FOLDER_NAME / JOBS_NAME).read_bytes()).jobs
-    except (OSError, ValidationError):
+        return read_json(run_dir / FOLDER_NAME / JOBS_NAME, _Jobs, "submit the pipeline again").jobs
+    except StageError:
         return {}
 
 
 def write_jobs(run_dir: Path, jobs: Mapping[str, Job]) -> None:
     """Record the jobs."""
-    text = _Jobs(jobs=dict(jobs)).model_dump_json(indent=2)
-    write_durably(run_dir / FOLDER_NAME / JOBS_NAME, text + "\n")
+    text = _Jobs(jobs=dict(jobs)).model_dump_json(indent=2) + "\n"
+    write_atomic(run_dir / FOLDER_NAME / JOBS_NAME, text, durable=True)
 
 
 def look_up(jobs: Iterable[Job]) -> dict[str, Queued]:

@@ -65,7 +65,7 @@ def state_text(assessment: Assessment, holder: Holder | None, queued: Queued | N
         return "up to date"
     if queued and is_in_slurm:
         return "running" if queued.state == "RUNNING" else "queued"
-    if assessment.has_earlier_try:
+    if assessment.has_earlier_attempt:
         what = "continues where it stopped" if assessment.can_resume else "starts anew"
         return f"incomplete: the next run {what}"
     if assessment.verdict is Verdict.NEVER_RUN:

@@ -21,7 +21,7 @@ from pipeline.spec.load import Spec, Stage
 from pipeline.store.staleness import Assessment, assess
 
 HOME = Path(__file__).parents[2]
-"""The checkout whose templates and environment the jobs use."""
+"""The checkout whose job script and environment the jobs use."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def submit_pipeline(spec: Spec, options: SubmitOptions) -> None:
     A stage whose job still waits or runs is not submitted again; what reads it waits for that job.
 
     Raises:
-        UserError: Slurm refuses, or has no template for a kind of stage.
+        UserError: Slurm refuses, or cannot write a log in the folder of runs.
     """
     _Submission(spec, options.runs_dir / spec.name, options).run()
 
@@ -115,7 +115,8 @@ class _Submission:
             *self.spec.resources.of(base).limited_to(due[0].settings.max_ranks).flags(),
             *self._dependency(due),
             *self.options.flags,
-            str(_template(due[0].kind)),
+            str(HOME / "slurm" / "stage.sh"),
+            due[0].kind,
             *self._arguments(base),
         ]
         os.environ["SUPNORM_HOME"] = str(HOME)  # a job's script is a copy, far from its folder
@@ -158,13 +159,6 @@ def _alive(jobs: Mapping[str, Job]) -> dict[str, Queued]:
         if found:
             alive[name] = found[0]
     return alive
-
-
-def _template(kind: str) -> Path:
-    path = HOME / "slurm" / f"{kind}.sh"
-    if not path.exists():
-        raise UserError(f"{path} is missing: there is no template for stages of kind {kind}")
-    return path
 
 
 def _ranges(numbers: Sequence[int]) -> str:

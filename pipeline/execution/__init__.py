@@ -1,1 +1,1 @@
-"""Runs stages: ranks, signals, the meeting of ranks that a launcher has started."""
+"""Runs stages: their order, their ranks, requests to stop."""

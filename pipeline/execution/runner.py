@@ -16,11 +16,11 @@ from pipeline.errors import (
     UserError,
     disk_error,
 )
-from pipeline.execution.launch import Ended, follow, run_ranks
-from pipeline.execution.rendezvous import RankGroup
+from pipeline.execution.launch import Ended, num_ranks_offered, run_ranks
 from pipeline.execution.signals import RunnerStop
 from pipeline.monitor.console import say
 from pipeline.monitor.formatting import bytes_text, duration_text
+from pipeline.ranks import Ranks
 from pipeline.spec.load import Spec, Stage
 from pipeline.store.artifacts import (
     InputRecord,
@@ -34,11 +34,16 @@ from pipeline.store.artifacts import (
     repair,
     seal,
 )
-from pipeline.store.attempt import Attempt, prepare_working_dir, write_attempt
+from pipeline.store.attempt import (
+    Attempt,
+    is_done,
+    is_stopped,
+    prepare_working_dir,
+    write_attempt,
+)
 from pipeline.store.digests import artifact_digest, file_digests
 from pipeline.store.lock import hold_locks
-from pipeline.store.markers import is_stopped
-from pipeline.store.provenance import git_state, gpus, package_versions, this_machine
+from pipeline.store.provenance import git_state, package_versions, this_machine
 from pipeline.store.staleness import Assessment, assess, assess_stage, what_would_happen
 
 
@@ -52,29 +57,27 @@ class RunOptions:
     is_forced: bool = False
     """Run even what is up to date, and resume nothing."""
     num_ranks: int | None = None
-    """Processes for a stage; None: one a GPU, else one."""
+    """Processes for a stage; None: one for each GPU or task of the job, else one."""
     command: str = "python -m pipeline run"
     """The command that goes on after a stop, for messages."""
 
 
-def run_pipeline(spec: Spec, options: RunOptions) -> bool:
+def run_pipeline(spec: Spec, options: RunOptions) -> None:
     """Run every stage that is not up to date; committed stages are kept whatever happens later.
 
-    Returns:
-        True on the one process that speaks for the run: the first rank, where a launcher has
-        started several.
-
     Raises:
-        UserError: an input of a chosen stage is not up to date, or a place cannot be used.
+        UserError: an input of a chosen stage is not up to date, a place cannot be used, or a
+            launcher has started this command several times.
         StageError: a stage failed; what it has done so far is kept for the next try.
         BusyError: another run holds this pipeline.
         InterruptedRun: Ctrl-C, SIGTERM, SIGUSR1 or a closed terminal.
     """
+    _refuse_foreign_launcher()
     run_dir = options.runs_dir / spec.name
     _make_run_dir(run_dir)
     try:
         with RunnerStop() as stop:
-            return _run_or_follow(spec, run_dir, options, stop)
+            _Run(spec, run_dir, options, stop).run()
     except OSError as error:
         trouble = disk_error(error, run_dir)
         if trouble is None:
@@ -84,22 +87,14 @@ def run_pipeline(spec: Spec, options: RunOptions) -> bool:
         raise InterruptedRun(f"interrupted; go on with: {options.command}") from None
 
 
-def _run_or_follow(spec: Spec, run_dir: Path, options: RunOptions, stop: RunnerStop) -> bool:
-    rank_group = RankGroup.from_environment(run_dir)
-    if rank_group and not rank_group.ranks.is_first:
-        follow(rank_group, stop)
-        return False
-    if rank_group and options.num_ranks not in (None, rank_group.ranks.world_size):
+def _refuse_foreign_launcher() -> None:
+    num_ranks = Ranks.from_environment().world_size
+    if num_ranks > 1:
         raise UserError(
-            f"--ranks {options.num_ranks}: the launcher has started "
-            f"{rank_group.ranks.world_size} ranks; leave --ranks out, or start this command once"
+            f"a launcher has started this command {num_ranks} times; start it once, without "
+            f"torchrun or srun: it starts its ranks itself, with --ranks {num_ranks} on one "
+            "machine, by `sbatch slurm/stage.sh KIND CONFIG` in a Slurm job"
         )
-    try:
-        _Run(spec, run_dir, options, rank_group, stop).run()
-    finally:
-        if rank_group:
-            rank_group.shut_down()
-    return True
 
 
 def _make_run_dir(run_dir: Path) -> None:
@@ -135,7 +130,6 @@ class _Run:
     spec: Spec
     run_dir: Path
     options: RunOptions
-    rank_group: RankGroup | None
     stop: RunnerStop
 
     def run(self) -> None:
@@ -184,15 +178,15 @@ class _Run:
         artifact_dir = self.run_dir / stage.name
         assert assessment.work_digest, "the inputs of a chosen stage are up to date"
         if is_forced or not is_sealed(artifact_dir, assessment.work_digest):
-            work = prepare_working_dir(
+            attempt = prepare_working_dir(
                 artifact_dir, self.spec, stage, assessment.work_digest, is_forced
             )
-            seal(artifact_dir, self._run_ranks(work, assessment, ready, lock_descriptor))
+            seal(artifact_dir, self._run_ranks(attempt, assessment, ready, lock_descriptor))
         publish(artifact_dir)
 
     def _run_ranks(
         self,
-        work: Attempt,
+        attempt: Attempt,
         assessment: Assessment,
         ready: Mapping[str, StageRecord],
         lock_descriptor: int,
@@ -205,24 +199,25 @@ class _Run:
             say(stage.name, f"{num_ranks} ranks")
         commit, has_changes = git_state(self.spec.package)
         start, clock = datetime.now(UTC), time.monotonic()
-        ended = run_ranks(working_dir, num_ranks, self.stop, lock_descriptor, self.rank_group)
-        seconds = work.seconds_before + time.monotonic() - clock
+        ended = run_ranks(working_dir, num_ranks, self.stop, lock_descriptor)
+        seconds = attempt.seconds_before + time.monotonic() - clock
         if not ended.is_ok or is_stopped(working_dir):
-            raise self._failure(work, ended, seconds)
+            raise self._failure(attempt, ended, seconds)
         outputs = file_digests(working_dir, output_names(working_dir))
-        if not outputs:
-            raise StageError(f"{stage.name}: every rank returned, but no file was written")
+        if not outputs or not is_done(working_dir):
+            missing = "the first one has not finished" if outputs else "no file was written"
+            raise StageError(f"{stage.name}: every rank returned, but {missing}")
         return StageRecord(
             pipeline=self.spec.name,
             stage=stage.name,
             kind=stage.kind,
-            settings=work.settings,
+            settings=attempt.settings,
             inputs={
                 name: InputRecord(stage=source, digest=ready[source].digest)
                 for name, source in stage.inputs.items()
             },
             code=dict(assessment.code),
-            work_digest=work.work_digest,
+            work_digest=attempt.work_digest,
             digest=artifact_digest(outputs),
             outputs=outputs,
             git_commit=commit,
@@ -234,7 +229,7 @@ class _Run:
             start=start,
             end=datetime.now(UTC),
             seconds=round(seconds, 3),
-            num_attempts=work.num_attempts,
+            num_attempts=attempt.num_attempts,
             exit=ExitCode.OK,
         )
 
@@ -242,17 +237,16 @@ class _Run:
         most = stage.settings.max_ranks
         if most == 1:
             return 1  # asks for no GPU
-        launched = self.rank_group.ranks.world_size if self.rank_group else None
-        wanted = launched or self.options.num_ranks or len(gpus()) or 1
+        wanted = self.options.num_ranks or num_ranks_offered()
         return min(wanted, most) if most else wanted
 
-    def _failure(self, work: Attempt, ended: Ended, seconds: float) -> SupnormError:
-        working_dir = partial_dir(self.run_dir / work.stage)
+    def _failure(self, attempt: Attempt, ended: Ended, seconds: float) -> SupnormError:
+        working_dir = partial_dir(self.run_dir / attempt.stage)
         with suppress(OSError):  # the disk may be full
-            write_attempt(working_dir, work.model_copy(update={"seconds_before": seconds}))
+            write_attempt(working_dir, attempt.model_copy(update={"seconds_before": seconds}))
         is_asked = ended.is_ok or ended.signal_name
         message = (
-            f"{work.stage}: {'its ranks were asked to stop' if ended.is_ok else ended}\n"
+            f"{attempt.stage}: {'its ranks were asked to stop' if ended.is_ok else ended}\n"
             f"What it has done so far is kept in {working_dir}, and so is every finished stage.\n"
             f"Go on with: {self.options.command}"
         )

@@ -64,7 +64,7 @@ class RankStop:
 
 
 class RunnerStop:
-    """While this context is open, the first request to stop is noted; a second one interrupts."""
+    """While this context is open, the first request to stop is noted; Ctrl-C then interrupts."""
 
     def __init__(self) -> None:
         self.requested: str | None = None
@@ -87,6 +87,6 @@ class RunnerStop:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = signal.Signals(number).name
+        self.requested = self.requested or signal.Signals(number).name

@@ -1,4 +1,4 @@
-"""One rank of a stage: `python -m pipeline.execution.worker WORKING_DIR`. A launcher starts it."""
+"""One rank of a stage: `python -m pipeline.execution.worker WORKING_DIR`, started by the runner."""
 
 import ctypes
 import importlib
@@ -27,23 +27,23 @@ from pipeline.ranks import Ranks
 from pipeline.spec.load import base_name, load_settings_class
 from pipeline.spec.settings import StageSettings, nested_inputs
 from pipeline.spec.validation import validate
-from pipeline.store.attempt import Attempt, read_attempt
-from pipeline.store.markers import clear_markers, mark_done, mark_stopped
+from pipeline.store.attempt import Attempt, mark_done, mark_stopped, read_attempt
 
-LAUNCHER_FIRST_S = 5.0
-"""A rank that has lost another one holds its tongue so long: a launcher ends it sooner than that,
-and says itself which rank died of what."""
+RUNNER_FIRST_S = 5.0
+"""How long a rank that has lost another one keeps silent: the runner ends it sooner than that, and
+says itself which rank died of what."""
 
 
 def run_rank(working_dir: Path, stop: RankStop) -> None:
-    """Run this rank's share of the work that `work.json` describes; the first rank marks its end.
+    """Run this rank's share of the stage that `attempt.json` describes; the first marks its end.
 
     Raises:
         SupnormError: the stage cannot go on; the message is for the user.
     """
-    work = read_attempt(working_dir)
-    settings = _read_settings(work)
+    attempt = read_attempt(working_dir)
+    settings = _read_settings(attempt)
     ranks, metrics = Ranks.from_environment(), Metrics()
+    os.environ.update(ranks.variables)  # DeepSpeed reads them, and srun sets others
 
     def listener(pulse: ProgressLine) -> None:
         metrics.set(STAGE_PROGRESS, pulse.share)
@@ -51,21 +51,19 @@ def run_rank(working_dir: Path, stop: RankStop) -> None:
             write_progress(working_dir, pulse)
 
     context = Context(
-        pipeline=work.pipeline,
-        stage=work.stage,
+        pipeline=attempt.pipeline,
+        stage=attempt.stage,
         output_dir=working_dir,
-        inputs={name: working_dir.parent / source for name, source in work.inputs.items()},
-        sweep=work.sweep,
+        inputs={name: working_dir.parent / source for name, source in attempt.inputs.items()},
+        sweep=attempt.sweep,
         ranks=ranks,
         metrics=metrics,
         listener=listener,
         stop=stop,
     )
-    watched = Watched(work.pipeline, work.stage, ranks, work.num_attempts)
-    if ranks.is_first:
-        clear_markers(working_dir)
+    watched = Watched(attempt.pipeline, attempt.stage, ranks, attempt.num_attempts)
     with exporting(metrics, watched, working_dir.parents[1]):
-        stage = importlib.import_module(f"{work.package}.{work.kind}.run")
+        stage = importlib.import_module(f"{attempt.package}.{attempt.kind}.run")
         stage.run(context, settings)
     if ranks.is_first:
         mark_done(working_dir)
@@ -93,15 +91,15 @@ def main() -> int:
     return ExitCode.OK
 
 
-def _read_settings(work: Attempt) -> StageSettings:
+def _read_settings(attempt: Attempt) -> StageSettings:
     # Members of a sweep stand behind the names that a spec, and the settings' class, know.
-    inputs = {base_name(name): base_name(source) for name, source in work.inputs.items()}
+    inputs = {base_name(name): base_name(source) for name, source in attempt.inputs.items()}
     settings = validate(
-        load_settings_class(work.package, work.kind),
-        {**work.settings, "inputs": nested_inputs(inputs)},
+        load_settings_class(attempt.package, attempt.kind),
+        {**attempt.settings, "inputs": nested_inputs(inputs)},
     )
     if isinstance(settings, list):
-        raise StageError(f"{work.stage}: the code changed under a running stage: {settings[0]}")
+        raise StageError(f"{attempt.stage}: the code changed under a running stage: {settings[0]}")
     return settings
 
 
@@ -116,16 +114,15 @@ def _stopped(working_dir: Path, stop: RankStop, reason: str) -> int:
 
 def _report_unless_told_before(error: LostRank) -> int:
     try:
-        time.sleep(LAUNCHER_FIRST_S)
+        time.sleep(RUNNER_FIRST_S)
     except KeyboardInterrupt:
         return error.exit_code
     return _report(error)
 
 
 def _report(error: SupnormError) -> int:
-    say_error(
-        error, "" if os.environ.get("WORLD_SIZE", "1") == "1" else f"rank {os.environ['RANK']}"
-    )
+    ranks = Ranks.from_environment()
+    say_error(error, f"rank {ranks.rank}" if ranks.world_size > 1 else "")
     return error.exit_code
 
 

@@ -1,52 +1,48 @@
 """A stage's committed folder: `stage.json`, and the steps that let it appear whole or not at all.
 
 runs/<pipeline>/<stage>/            committed
-runs/<pipeline>/.<stage>.partial/   being written, or kept from a try that stopped
+runs/<pipeline>/.<stage>.partial/   being written, or kept from an attempt that stopped
 runs/<pipeline>/.<stage>.old/       the one before, for the moment between two renames
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, Field
 
 from pipeline.errors import StageError
+from pipeline.files import FrozenModel, read_json, sync, temporary_path, write_atomic
 from pipeline.monitor.progress_file import PROGRESS_NAME
 from pipeline.store.digests import FileDigest, file_digest
 from pipeline.store.provenance import Machine
 
 RECORD_NAME = "stage.json"
-WORK_NAME = "work.json"
-"""What the ranks of a try are told; it goes when the artifact is sealed."""
+ATTEMPT_NAME = "attempt.json"
+"""What the ranks of an attempt are told (`pipeline.store.attempt`)."""
 DONE_NAME, STOPPED_NAME = "DONE", "STOPPED"
-"""How the last try ended (`pipeline.store.markers`)."""
-UNDIGESTED = {"checkpoints"}
-"""Folders of an artifact that no other stage reads; they serve to resume."""
+"""How the last attempt ended (`pipeline.store.attempt`)."""
+RESUME_FOLDER = "checkpoints"
+"""What a stage writes there serves only to resume it, and is no output."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-
-class InputRecord(_Frozen):
+class InputRecord(FrozenModel):
     """An artifact that a stage read."""
 
     stage: str
     digest: str
 
 
-class StageRecord(_Frozen):
+class StageRecord(FrozenModel):
     """`stage.json`: how an artifact was made, and what is in it."""
 
     pipeline: str
     stage: str
     kind: str
     settings: dict[str, Any]
-    """Every setting, defaults included; `inputs` stand in their own field."""
+    """Every setting, defaults included, but the inputs, which have their own field."""
     inputs: dict[str, InputRecord]
     code: dict[str, str]
     """Digest of the sources of each package that decides the result."""
@@ -63,11 +59,12 @@ class StageRecord(_Frozen):
     num_ranks: int
     seed: int | None
     start: datetime
-    """Start of the try that finished (UTC)."""
+    """Start of the attempt that finished (UTC)."""
     end: datetime
     seconds: float
-    """Time that the stage ran, earlier tries that it resumed included."""
-    num_attempts: int
+    """Time that the stage ran, earlier attempts that it resumed included."""
+    num_attempts: int = Field(validation_alias=AliasChoices("num_attempts", "num_tries"))
+    """How often it was started; records of version 0.1 call it `num_tries`."""
     exit: int
 
     @property
@@ -87,20 +84,12 @@ def read_stage_record(artifact_dir: Path) -> StageRecord:
     Raises:
         StageError: the file is missing or damaged.
     """
-    path = artifact_dir / RECORD_NAME
     advice = "run the pipeline again: it makes the stage anew"
-    try:
-        return StageRecord.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise StageError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "file"
-        raise StageError(f"{path}: damaged at {where}: {problem['msg']}; {advice}") from None
+    return read_json(artifact_dir / RECORD_NAME, StageRecord, advice)
 
 
 def output_names(folder: Path) -> list[str]:
-    """The files of an artifact that count: all but its record, and what only serves to resume."""
+    """The files that make up a result: not the pipeline's own, nor those that serve to resume."""
     return sorted(path.relative_to(folder).as_posix() for path in _counted_files(folder))
 
 
@@ -125,14 +114,13 @@ def damage(artifact_dir: Path, record: StageRecord, verify_hashes: bool = False)
 
 
 def seal(artifact_dir: Path, record: StageRecord) -> None:
-    """Complete the working folder: its record in it, every byte of it on disk."""
+    """Complete the working folder: write its record, and wait until every byte is on disk."""
     partial = partial_dir(artifact_dir)
-    write_durably(partial / RECORD_NAME, record.model_dump_json(indent=2) + "\n")
-    for name in (WORK_NAME, PROGRESS_NAME):
+    write_atomic(partial / RECORD_NAME, record.model_dump_json(indent=2) + "\n", durable=True)
+    for name in (ATTEMPT_NAME, PROGRESS_NAME):
         (partial / name).unlink(missing_ok=True)
-    for path in (*_all_files(partial), *(path for path in partial.rglob("*") if path.is_dir())):
-        _sync(path)
-    _sync(partial)
+    for path in (*partial.rglob("*"), partial):
+        sync(path)
 
 
 def is_sealed(artifact_dir: Path, work_digest: str) -> bool:
@@ -155,7 +143,7 @@ def publish(artifact_dir: Path) -> None:
     if artifact_dir.exists():
         artifact_dir.rename(old)
     partial_dir(artifact_dir).rename(artifact_dir)
-    _sync(artifact_dir.parent)
+    sync(artifact_dir.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -178,22 +166,9 @@ def repair(artifact_dir: Path) -> str | None:
         return f"removed {old}, left by a run that was cut off"
     # The older artifact steps aside only once the new one is sealed.
     (partial if (partial / RECORD_NAME).exists() else old).rename(artifact_dir)
-    _sync(artifact_dir.parent)
+    sync(artifact_dir.parent)
     shutil.rmtree(old, ignore_errors=True)
     return f"finished the commit of {artifact_dir}, which a crash had cut off"
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
-    temporary = path.with_name(_temporary_name(path.name))
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    temporary.rename(path)
-    _sync(path.parent)
-
-
-def _temporary_name(name: str) -> str:
-    return f".{name}.tmp"
 
 
 def _old_dir(artifact_dir: Path) -> Path:
@@ -205,19 +180,10 @@ def _all_files(folder: Path) -> Iterator[Path]:
 
 
 def _counted_files(folder: Path) -> Iterator[Path]:
-    ours = {RECORD_NAME, WORK_NAME, PROGRESS_NAME, DONE_NAME, STOPPED_NAME}
-    ours |= {_temporary_name(name) for name in ours}  # left by a kill in the middle of a write
+    ours = {RECORD_NAME, ATTEMPT_NAME, PROGRESS_NAME, DONE_NAME, STOPPED_NAME}
+    ours |= {temporary_path(Path(name)).name for name in ours}  # left by a kill during a write
     for path in folder.iterdir():
-        if path.is_dir() and path.name not in UNDIGESTED:
+        if path.is_dir() and path.name != RESUME_FOLDER:
             yield from _all_files(path)
         elif path.is_file() and path.name not in ours:
             yield path
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's names, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

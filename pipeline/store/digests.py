@@ -9,22 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from pipeline.files import FrozenModel
 from pipeline.spec.load import Stage
 from pipeline.spec.settings import StageSettings
 
-BUILT_FOLDERS = {"__pycache__", "build", "_build"}
-BUILT_SUFFIXES = {".so", ".o", ".a", ".pyc", ".pyd"}
-"""What is built from the sources beside it is no source."""
-MEASURING_FOLDERS = {"bench"}
-"""Programs that time a package, which no stage imports: no result follows from them."""
+SOURCE_SUFFIXES = {".py", ".cpp", ".h", ".cu", ".yaml", ".j2", ".css"}
+"""The files of a package that a result can follow from; documents are none."""
+SKIPPED_FOLDERS = {"__pycache__", "build", "_build", "bench"}
+"""What is built from the sources beside it, and programs that only measure."""
 
 
-class FileDigest(BaseModel):
+class FileDigest(FrozenModel):
     """What is recorded of one file of an artifact."""
-
-    model_config = ConfigDict(frozen=True)
 
     bytes: int
     sha256: str
@@ -56,12 +52,12 @@ def artifact_digest(outputs: Mapping[str, FileDigest]) -> str:
 
 
 def recorded_settings(settings: StageSettings) -> dict[str, Any]:
-    """A stage's settings as `stage.json` has them: inputs stand beside them."""
+    """The settings of a stage as `stage.json` has them; it lists the inputs apart."""
     return settings.model_dump(mode="json", exclude={"inputs"})
 
 
 def deciding_settings(settings: StageSettings) -> dict[str, Any]:
-    """Those of a stage's settings that its result follows from."""
+    """The settings of a stage that its result follows from."""
     return settings.model_dump(mode="json", exclude={"inputs", *settings.runtime_only})
 
 
@@ -102,11 +98,9 @@ def _package_digest(name: str) -> str:
 
 def _source_files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.name.startswith(".") or path.name.endswith("~"):
+        if path.name.startswith("."):
             continue
-        if path.name in BUILT_FOLDERS | MEASURING_FOLDERS:
-            continue
-        if path.is_dir():
+        if path.is_dir() and path.name not in SKIPPED_FOLDERS:
             yield from _source_files(path)
-        elif path.suffix not in BUILT_SUFFIXES:
+        elif path.suffix in SOURCE_SUFFIXES:
             yield path

@@ -8,28 +8,18 @@ import re
 import shutil
 import socket
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pipeline.files import FrozenModel
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "deepspeed",
-    "webdataset",
-    "numpy",
-    "pillow",
-    "pydantic",
-    "safetensors",
-)
-"""Distributions whose versions are recorded; one that is not installed is left out."""
+DISTRIBUTION = "supnorm"
+"""The project as it is installed: the versions of all that it depends on are recorded."""
 
 
-class Machine(BaseModel):
+class Machine(FrozenModel):
     """The computer that a stage ran on."""
-
-    model_config = ConfigDict(frozen=True)
 
     host: str
     system: str
@@ -80,14 +70,20 @@ def gpus() -> tuple[str, ...]:
 
 
 def package_versions() -> dict[str, str]:
-    """The versions of Python and of the packages that stages compute with."""
+    """The versions of Python and of the packages that the project declares to need."""
     versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
+    for name in _required_packages():
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions
+
+
+def _required_packages() -> list[str]:
+    try:
+        declared = importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [re.split(r"[^\w.-]", text)[0] for text in declared if "extra ==" not in text]
 
 
 def git_state(package: str) -> tuple[str | None, bool]:

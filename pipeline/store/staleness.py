@@ -21,7 +21,7 @@ from pipeline.store.digests import code_digests, deciding_settings, work_digest
 
 
 class Verdict(Enum):
-    """What a stage's committed artifact is worth."""
+    """Whether a stage's committed artifact can be used as it is."""
 
     UP_TO_DATE = "up to date"
     NEVER_RUN = "never run"
@@ -44,11 +44,11 @@ class Assessment:
     code: Mapping[str, str]
     """Digest of each package whose sources decide the result."""
     record: StageRecord | None
-    """Of the committed artifact, whatever it is worth."""
-    has_earlier_try: bool
-    """A working folder is there, from a try that stopped or runs now."""
+    """The record of the committed artifact, up to date or not."""
+    has_earlier_attempt: bool
+    """A working folder is there, from an attempt that stopped or runs now."""
     can_resume: bool
-    """The earlier try was of the same work, and is continued."""
+    """The earlier attempt was at the same work, and is continued."""
 
     @property
     def is_up_to_date(self) -> bool:
@@ -112,7 +112,7 @@ def assess_stage(
         digest,
         code,
         record,
-        has_earlier_try=partial_dir(artifact_dir).exists(),
+        has_earlier_attempt=partial_dir(artifact_dir).exists(),
         can_resume=earlier is not None and earlier.work_digest == digest,
     )
 
@@ -124,7 +124,7 @@ def what_would_happen(assessment: Assessment, is_forced: bool = False) -> str:
     if assessment.verdict is Verdict.WAITS and not is_forced:
         sources = dict.fromkeys(assessment.stage.inputs.values())
         return f"runs if {' or '.join(sources)} comes out different"
-    resumed = "; continues an earlier try" if assessment.can_resume and not is_forced else ""
+    resumed = "; continues an earlier attempt" if assessment.can_resume and not is_forced else ""
     return f"runs: {'; '.join(assessment.reasons)}{resumed}"
 
 

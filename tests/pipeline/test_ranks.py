@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from pipeline.errors import UserError
@@ -42,3 +44,18 @@ def _set(monkeypatch, values):
         monkeypatch.delenv(name, raising=False)
     for name, value in values.items():
         monkeypatch.setenv(name, value)
+
+
+def test_place_in_a_step_of_srun(monkeypatch):
+    step = {
+        "SLURM_STEP_ID": "0",
+        "SLURM_PROCID": "4",
+        "SLURM_STEP_NUM_TASKS": "5",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "2",
+        "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
+    }
+    monkeypatch.setattr(os, "environ", step)
+    assert Ranks.from_environment() == Ranks(4, 5, 0, 1)
+    del step["SLURM_STEP_ID"]  # a batch script, or a shell of salloc, is no task
+    assert Ranks.from_environment() == Ranks()

@@ -44,7 +44,7 @@ def check_same_network(desk, uninterrupted):
 def workers(desk):
     """The processes of the ranks that train."""
     folder = desk.run_dir.relative_to(desk.folder)
-    command = ["pgrep", "-f", f"pipeline.execution.worker {folder}/"]
+    command = ["pgrep", "-f", f"^[^ ]*python[^ ]* -m pipeline.execution.worker {folder}/"]
     found = subprocess.run(command, capture_output=True, check=False)
     return [int(pid) for pid in found.stdout.split()]
 

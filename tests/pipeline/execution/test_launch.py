@@ -9,13 +9,15 @@ from pipeline.execution.launch import Ended, rank_environment
 from pipeline.store.provenance import num_cores
 
 
-def test_each_rank_knows_its_place(desk):
+def test_each_rank_knows_its_place(desk, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     assert desk.act("show_surroundings", "--ranks", "2").returncode == 0
     threads = max(1, num_cores() // 2)
     for rank in range(2):
         assert (desk.run_dir / "act" / f"rank-{rank}.txt").read_text() == (
             f"RANK={rank} WORLD_SIZE=2 LOCAL_RANK={rank} LOCAL_WORLD_SIZE=2 "
-            f"MASTER_ADDR=127.0.0.1 OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', threads)}"
+            f"MASTER_ADDR=127.0.0.1 OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', threads)} "
+            "OMP_WAIT_POLICY=PASSIVE"
         )
     assert desk.record("act").num_ranks == 2
 
@@ -26,6 +28,13 @@ def test_ranks_share_the_cores_unless_the_user_has_said_otherwise(monkeypatch):
     assert rank_environment(0, 64, 1234)["OMP_NUM_THREADS"] == str(max(1, num_cores() // 64))
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert "OMP_NUM_THREADS" not in rank_environment(0, 2, 1234)
+
+
+def test_waiting_threads_sleep_unless_the_user_wants_them_awake(desk, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert desk.act("show_surroundings").returncode == 0
+    line = (desk.run_dir / "act" / "rank-0.txt").read_text()
+    assert line.endswith("OMP_WAIT_POLICY=ACTIVE")
 
 
 def test_a_stage_gets_no_more_ranks_than_it_can_use(desk):
@@ -83,5 +92,39 @@ def test_a_lost_rank_is_told_of_where_no_launcher_knows_better(desk):
 
 
 def test_an_unknown_signal_is_still_named():
-    assert str(Ended(2, failed_rank=1, returncode=-63)) == "rank 1 was killed by signal 63"
-    assert Ended(2, failed_rank=1, returncode=-63).exit_code == 3
+    assert str(Ended("rank 1", returncode=-63)) == "rank 1 was killed by signal 63"
+    assert Ended("rank 1", returncode=-63).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"},
+        {
+            "SLURM_STEP_ID": "0",
+            "SLURM_PROCID": "1",
+            "SLURM_STEP_NUM_TASKS": "2",
+            "SLURM_LOCALID": "0",
+            "SLURM_NODEID": "1",
+        },
+    ],
+    ids=["torchrun", "srun"],
+)
+def test_a_command_that_a_launcher_starts_several_times_is_refused(desk, monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = desk.act("succeed")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: a launcher has started this command 2 times; start it once, without torchrun or "
+        "srun: it starts its ranks itself, with --ranks 2 on one machine, by "
+        "`sbatch slurm/stage.sh KIND CONFIG` in a Slurm job\n"
+    )
+    assert not (desk.folder / "runs").exists()
+
+
+def test_a_launcher_of_one_process_is_no_launcher(desk, monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert desk.act("succeed", "--ranks", "2").returncode == 0
+    assert desk.record("act").num_ranks == 2

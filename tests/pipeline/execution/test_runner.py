@@ -76,7 +76,7 @@ def test_the_working_folder_of_a_failed_try_is_kept_for_the_next(desk):
     marks = desk.run_dir / ".act.partial" / "marks.txt"
     assert desk.act("resume").returncode == 3
     assert marks.read_text() == "x"
-    assert desk.plan()["act"] == "runs: never run; continues an earlier try"
+    assert desk.plan()["act"] == "runs: never run; continues an earlier attempt"
     assert desk.act("resume").returncode == 3
     done = desk.act("resume")
     assert done.returncode == 0
@@ -143,8 +143,8 @@ def test_a_run_asked_to_stop_lets_its_ranks_tidy_up_and_says_how_to_go_on(
         "stage.\nGo on with: python -m pipeline run x.yaml --ranks 2\n"
     )
     assert (partial / "tidied.txt").exists()
-    assert json.loads((partial / "STOPPED").read_text())["signal"] == "SIGTERM"
-    assert json.loads((partial / "work.json").read_text())["seconds_before"] > 0
+    assert json.loads((partial / "STOPPED").read_text())["signal"] == "SIGUSR1"
+    assert json.loads((partial / "attempt.json").read_text())["seconds_before"] > 0
 
 
 def test_a_rank_asked_to_stop_stops_the_run(desk, wait_for):

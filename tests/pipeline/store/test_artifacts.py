@@ -13,6 +13,7 @@ KILLED_BEFORE_RENAME = """
 import os, pathlib, shutil, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 left, rename, rmtree = [%d], pathlib.Path.rename, shutil.rmtree
+replace = pathlib.Path.replace
 
 def die_or(act, *arguments, **options):
     if left[0] == 0:
@@ -21,6 +22,7 @@ def die_or(act, *arguments, **options):
     return act(*arguments, **options)
 
 pathlib.Path.rename = lambda *arguments: die_or(rename, *arguments)
+pathlib.Path.replace = lambda *arguments: die_or(replace, *arguments)
 shutil.rmtree = lambda *arguments, **options: die_or(rmtree, *arguments, **options)
 from pipeline.cli import main
 main("toys")
@@ -49,7 +51,7 @@ def test_a_record_says_how_the_artifact_was_made_and_what_is_in_it(desk):
 
 
 def test_what_only_serves_to_resume_is_no_output(tmp_path):
-    for name in ("a.txt", "deep/b.txt", "checkpoints/c.bin", "stage.json", "work.json"):
+    for name in ("a.txt", "deep/b.txt", "checkpoints/c.bin", "stage.json", "attempt.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     assert output_names(tmp_path) == ["a.txt", "deep/b.txt"]
@@ -88,7 +90,7 @@ def earlier_run(tmp_path_factory) -> Path:
 
 
 MOMENTS = [
-    "before work.json",
+    "before attempt.json",
     "before stage.json",
     "before the older artifact steps aside",
     "between the two renames",

@@ -1,10 +1,13 @@
 """What would run, and why."""
 
+import json
 import shutil
+import sys
 
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.store.digests import code_digests
 from pipeline.store.staleness import Verdict, assess
 
 
@@ -53,12 +56,46 @@ def test_changed_code_is_named_by_its_package(pair):
     assert plan.stdout == "make       up to date\njoin       runs: code of toys.join changed\n"
 
 
-def test_a_program_that_times_a_package_is_no_part_of_its_code(pair):
-    bench = pair.own_code() / "join" / "bench"
-    bench.mkdir()
-    (bench / "timing.py").write_text("SECONDS_EACH = 0.5\n")
-    plan = pair.command("plan", "x.yaml")
-    assert plan.stdout == "make       up to date\njoin       up to date\n"
+@pytest.mark.parametrize(
+    ("path", "is_code"),
+    [
+        ("README.md", False),
+        ("bench/timing.py", False),
+        ("_build/libjoin.so", False),
+        ("__pycache__/run.cpython-311.pyc", False),
+        ("notes.txt", False),
+        (".draft.py", False),
+        ("csrc/join.cpp", True),
+        ("csrc/deep/join.cu", True),
+        ("csrc/join.h", True),
+        ("templates/page.html.j2", True),
+        ("templates/page.css", True),
+        ("figures.yaml", True),
+    ],
+)
+def test_only_what_can_change_a_result_is_code(desk, monkeypatch, path, is_code):
+    desk.own_code().rename(desk.code_root / "copied")
+    monkeypatch.syspath_prepend(desk.code_root)
+    monkeypatch.delitem(sys.modules, "copied", raising=False)
+    desk.write(desk.PAIR)
+    stage = desk.load().stage("join")
+    before = code_digests("copied", stage)
+    touched = desk.code_root / "copied" / "join" / path
+    touched.parent.mkdir(parents=True, exist_ok=True)
+    touched.write_text("once")
+    first = code_digests("copied", stage)
+    touched.write_text("twice")
+    assert (first != before, code_digests("copied", stage) != first) == (is_code, is_code)
+
+
+def test_an_old_record_is_read_and_the_stage_runs_again_because_the_code_is_new(pair):
+    path = pair.run_dir / "join" / "stage.json"
+    record = json.loads(path.read_text())
+    record["num_tries"] = record.pop("num_attempts")
+    record["code"]["toys.join"] = "of another version"
+    path.write_text(json.dumps(record))
+    assert pair.record("join").num_attempts == 1
+    assert pair.plan()["join"] == "runs: code of toys.join changed"
 
 
 def test_a_damaged_artifact_is_named_and_runs_again(pair):

@@ -1,4 +1,3 @@
-
 from pipeline.spec.settings import Inputs as StageInputs
 from pipeline.spec.settings import StageSettings
 

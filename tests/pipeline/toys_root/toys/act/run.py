@@ -30,6 +30,7 @@ def show_surroundings(context: Context) -> None:
         "LOCAL_WORLD_SIZE",
         "MASTER_ADDR",
         "OMP_NUM_THREADS",
+        "OMP_WAIT_POLICY",
     )
     line = " ".join(f"{name}={os.environ.get(name)}" for name in names)
     (context.output_dir / f"rank-{context.ranks.rank}.txt").write_text(line)
@@ -67,8 +68,9 @@ def sleep(context: Context) -> None:
 
 
 def sleep_deaf(context: Context) -> None:
-    """As `sleep`, but SIGTERM and SIGINT are not answered: as in a collective without end."""
+    """As `sleep`, but no signal is answered: as in a collective without end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sleep(context)
 

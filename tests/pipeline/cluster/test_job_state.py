@@ -1,0 +1,36 @@
+"""A job script learns whether a stage has got further, from the files that it has finished."""
+
+import pytest
+
+from pipeline.cluster.job_state import job_state_of
+
+
+@pytest.fixture
+def state(desk):
+    desk.write_act("resume")
+    return lambda: job_state_of(desk.load(), desk.run_dir, ["act"])
+
+
+def test_a_finished_file_is_progress_and_one_being_written_is_none(desk, state):
+    fresh = state()
+    desk.act("stage_error")
+    assert state() == fresh  # the pipeline's own files do not count
+    desk.act("resume")
+    begun = state()
+    assert begun != fresh
+    working_dir = desk.run_dir / ".act.partial"
+    for unfinished in (".b.txt.tmp", "checkpoints/.step-2.partial/state"):
+        (working_dir / unfinished).parent.mkdir(parents=True, exist_ok=True)
+        (working_dir / unfinished).touch()
+    for finished in ("deep/b.txt", "checkpoints/step-2/state"):
+        before = state()
+        (working_dir / finished).parent.mkdir(parents=True, exist_ok=True)
+        (working_dir / finished).touch()
+        assert state() != before
+
+
+def test_a_stage_that_is_up_to_date_is_done(desk, state):
+    for _ in range(3):
+        assert state() != "done"
+        desk.act("resume")
+    assert state() == "done"
