@@ -3,6 +3,7 @@
     python -m kernels.bench [--markdown] [--json FILE]
         [--network network.safetensors --images IDX_FILE]
     python -m kernels.bench --static      what the CUDA kernels cost, by their machine code
+    python -m kernels.bench --waiting     how much busy processes slow a step down
 
 First it measures what this machine's arithmetic allows. An element is one (sample, output, input)
 triple; ratios are against torch.cdist on the same operands; the share is of the fastest instruction
@@ -20,10 +21,15 @@ from pathlib import Path
 
 import torch
 
-from kernels.bench import limits
+from kernels.bench import limits, waiting
 from kernels.bench.cases import parse_with_network, random_cases, trained_cases
 from kernels.bench.limits import Limits
-from kernels.bench.markdown import limits_table, random_table, trained_table
+from kernels.bench.markdown import (
+    limits_table,
+    random_table,
+    trained_table,
+    waiting_table,
+)
 from kernels.bench.static import print_table
 from kernels.bench.timing import Timing, time_random, time_trained
 
@@ -33,6 +39,9 @@ def main() -> None:
     args = _arguments()
     if args.static:
         print_table()
+        return
+    if args.waiting:
+        print(waiting_table(waiting.measure()))
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}")
     measured = limits.measure()
@@ -58,11 +67,14 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m kernels.bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--markdown", action="store_true", help="the README's tables at the end")
+    parser.add_argument(
+        "--markdown", action="store_true", help="the tables of docs/benchmarks.md at the end"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.add_argument(
         "--static", action="store_true", help="count the CUDA kernels' instructions instead"
     )
+    parser.add_argument("--waiting", action="store_true", help="time steps beside busy processes")
     return parse_with_network(parser)
 
 

@@ -1,10 +1,11 @@
-"""The figures as the Markdown tables that ``kernels/README.md`` holds."""
+"""The figures as the Markdown tables that ``docs/benchmarks.md`` holds."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kernels.bench.limits import Limits
 from kernels.bench.timing import EVERY_INPUT, SKIPPING, SKIPPING_AVX2, Timing
+from kernels.bench.waiting import NUM_BUSY, Step
 
 TRAINED = (EVERY_INPUT, SKIPPING, SKIPPING_AVX2)
 
@@ -39,6 +40,16 @@ def trained_table(timings: Sequence[Timing]) -> str:
         gain = f"{of[SKIPPING].both / of[EVERY_INPUT].both:.1f}x"
         cells = [_against(of[name], case[0]) if name in of else "" for name in TRAINED]
         rows.append((case[0].case, f"{case[0].p:g}", _rates(case[0]), *cells, gain))
+    return _table(header, rows)
+
+
+def waiting_table(figures: Mapping[str, Sequence[Step]]) -> str:
+    """Milliseconds of a step, mean / slowest tenth, and how many times the mean alone."""
+    header = ("OMP_WAIT_POLICY", *(f"busy processes beside it: {count}" for count in NUM_BUSY))
+    rows = []
+    for policy, steps in figures.items():
+        cells = [f"{s.mean:.0f} / {s.slow:.0f} ({s.mean / steps[0].mean:.1f}x)" for s in steps]
+        rows.append((policy, *cells))
     return _table(header, rows)
 
 
