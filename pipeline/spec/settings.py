@@ -86,7 +86,7 @@ class StageSettings(Settings):
 
     runtime_only: ClassVar[tuple[str, ...]] = ()
     """Settings that decide how fast a result comes, not what it is: changing one neither makes an
-    artifact stale nor keeps an earlier try from being continued."""
+    artifact stale nor keeps an earlier attempt from being continued."""
 
     inputs: Inputs = Inputs()
 

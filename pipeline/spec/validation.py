@@ -17,7 +17,7 @@ def validate(model: type[Model], value: dict[str, Any]) -> Model | list[tuple[Ke
     """Check plain values, as read from YAML, against a settings model.
 
     JSON rules apply: a list is a tuple, text is a path or an enum, but "3" is no number and true is
-    not 1. The same rules read the settings back in a rank, from `work.json`.
+    not 1. The same rules read the settings back in a rank, from `attempt.json`.
 
     Returns:
         The settings; or every mistake as (path inside `value`, message).

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from pipeline.execution import srun
 from pipeline.execution.launch import Ended, rank_environment
 from pipeline.store.provenance import num_cores
 
@@ -128,3 +129,22 @@ def test_a_launcher_of_one_process_is_no_launcher(desk, monkeypatch):
         monkeypatch.setenv(name, value)
     assert desk.act("succeed", "--ranks", "2").returncode == 0
     assert desk.record("act").num_ranks == 2
+
+
+def test_a_job_has_room_for_its_tasks_or_a_rank_a_gpu(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", "4")
+    assert srun.num_tasks() == 8
+    assert srun.srun_command(8)[-2:] == ["--nodes=2", "--ntasks=8"]
+    assert srun.srun_command(1)[-2:] == ["--nodes=1", "--ntasks=1"]
+    monkeypatch.setenv("SLURM_NTASKS", "3")
+    assert srun.num_tasks() == 3
+
+
+def test_srun_is_for_jobs_only(desk, monkeypatch):
+    monkeypatch.setenv("SUPNORM_LAUNCHER", "srun")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    done = desk.act("succeed")
+    assert done.returncode == 2
+    assert "SUPNORM_LAUNCHER is srun, but this is no Slurm job; unset it" in done.stderr
