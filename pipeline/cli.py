@@ -143,7 +143,7 @@ def job_state(selection: Selection, force: Force = False, ranks: Ranks = None) -
 
     spec, chosen = selection.load()
     stages = chosen or [stage.name for stage in spec.stages]
-    print(job_state_of(spec, selection.runs / spec.name, stages))
+    print(job_state_of(spec, selection.runs / spec.name, stages, force))
 
 
 def _show_version(is_asked: bool) -> None:

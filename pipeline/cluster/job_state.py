@@ -11,13 +11,15 @@ from pipeline.store.staleness import assess
 DONE = "done"
 
 
-def job_state_of(spec: Spec, run_dir: Path, stages: Sequence[str]) -> str:
+def job_state_of(spec: Spec, run_dir: Path, stages: Sequence[str], is_forced: bool = False) -> str:
     """`done`, else a word that changes whenever one of the stages has got further.
 
-    Exit codes get lost between the ranks and a job script; files do not.
+    Exit codes get lost between the ranks and a job script; files do not. A job that is forced is
+    done once no attempt is left, for the artifact from before it may be up to date all the time.
     """
     assessments = assess(spec, run_dir)
-    if all(assessments[name].is_up_to_date for name in stages):
+    found = [assessments[name] for name in stages]
+    if all(one.is_up_to_date and not (is_forced and one.has_earlier_attempt) for one in found):
         return DONE
     return digest_of([_finished_files(partial_dir(run_dir / name)) for name in stages])
 

@@ -1,4 +1,4 @@
-"""What a running stage is told about its surroundings."""
+"""What a running stage is told: its inputs, its working folder, its ranks, requests to stop."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +17,10 @@ class Context:
     """Handed to `stages.<kind>.run.run(context, settings)` on every rank.
 
     `output_dir` is the stage's working folder. It becomes `runs/<pipeline>/<stage>` by one rename
-    once every rank has returned. After a failure it is kept and handed to the next try, if nothing
-    that the result depends on has changed: a stage that can resume finds its own files in it.
+    once every rank has returned. After a failure it is kept and handed to the next attempt, if
+    nothing that the result depends on has changed: a stage that can resume finds its own files in
+    it. Files that are not finished have names that begin with a dot; those in `checkpoints` serve
+    only to resume, and are no part of the result.
     """
 
     pipeline: str
@@ -30,11 +32,11 @@ class Context:
     metrics: Metrics = field(default_factory=Metrics)
     """What Prometheus sees of this rank."""
     listener: Callable[[ProgressLine], None] | None = None
-    """Is told every few seconds how far a tracked step is."""
+    """It is told every few seconds how far a tracked step is."""
     stop: RankStop = field(default_factory=RankStop)
     """A stage that can stop half-way watches it, and then raises `StoppedOnRequest`."""
     sweep: Sweep | None = None
-    """Of a stage that aggregates a sweep: its members, whose names stand behind those of inputs."""
+    """For a stage that aggregates a sweep: the members, whose names follow those of inputs."""
 
     def track(self, title: str, total: int, unit: str) -> Progress:
         """A progress display of this stage; silent on every rank but the first."""

@@ -16,6 +16,7 @@ from pipeline.errors import (
     UserError,
     disk_error,
 )
+from pipeline.execution import srun
 from pipeline.execution.launch import Ended, num_ranks_offered, run_ranks
 from pipeline.execution.signals import RunnerStop
 from pipeline.monitor.console import say
@@ -173,13 +174,13 @@ class _Run:
     def _make(
         self, assessment: Assessment, ready: Mapping[str, StageRecord], lock_descriptor: int
     ) -> None:
-        """Run the stage, unless an earlier try has left its complete result, and commit it."""
-        stage, is_forced = assessment.stage, self.options.is_forced
+        """Run the stage, unless an earlier attempt left its complete result, and commit it."""
+        stage, is_fresh = assessment.stage, self.options.is_forced and not srun.is_restart()
         artifact_dir = self.run_dir / stage.name
         assert assessment.work_digest, "the inputs of a chosen stage are up to date"
-        if is_forced or not is_sealed(artifact_dir, assessment.work_digest):
+        if is_fresh or not is_sealed(artifact_dir, assessment.work_digest):
             attempt = prepare_working_dir(
-                artifact_dir, self.spec, stage, assessment.work_digest, is_forced
+                artifact_dir, self.spec, stage, assessment.work_digest, is_fresh
             )
             seal(artifact_dir, self._run_ranks(attempt, assessment, ready, lock_descriptor))
         publish(artifact_dir)

@@ -23,6 +23,11 @@ def is_chosen() -> bool:
     return True
 
 
+def is_restart() -> bool:
+    """True in a job that Slurm has started before: it goes on, even where it is told to force."""
+    return is_chosen() and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+
+
 def num_tasks() -> int:
     """How many ranks the job has room for: the tasks asked for, else one a GPU, else one a node."""
     given = os.environ.get("SLURM_NTASKS")

@@ -64,7 +64,7 @@ class StageRecord(FrozenModel):
     seconds: float
     """Time that the stage ran, earlier attempts that it resumed included."""
     num_attempts: int = Field(validation_alias=AliasChoices("num_attempts", "num_tries"))
-    """How often it was started; records of version 0.1 call it `num_tries`."""
+    """How often it was started; older records call it `num_tries`."""
     exit: int
 
     @property

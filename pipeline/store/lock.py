@@ -1,7 +1,7 @@
-"""One run of a stage at a time: a lock that lives exactly as long as the processes that hold it.
+"""Locks: one run makes a stage at a time. A lock lives as long as the processes that hold it.
 
 Whoever makes a stage holds its lock alone; whoever reads its artifact shares it. So the stages of
-one pipeline may run in several jobs at once, and none is replaced under the eyes of a reader.
+one pipeline may run in several jobs at once, and none is replaced while another reads it.
 """
 
 import fcntl

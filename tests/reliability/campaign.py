@@ -38,7 +38,7 @@ stages:
     batch_size: 512
     loader: {loader}
     shuffle_window: 20000
-    spread: {{zero_stage: {zero_stage}, bucket_elements: 100000}}
+    distributed: {{zero_stage: {zero_stage}, bucket_elements: 100000}}
     validation: {{every_epochs: 1, means_images: 2000}}
     checkpoint: {{every_epochs: 0.03, keep: 2}}
 """

@@ -23,9 +23,9 @@ def uninterrupted(make_desk):
 def training(desk):
     """The desk, with a job that trains and has its first checkpoints behind it."""
 
-    def start(*flags):
+    def start(*flags, options=()):
         desk.write(EPOCHS)
-        chosen = ("--stage", "shard", "--stage", "train")
+        chosen = ("--stage", "shard", "--stage", "train", *options)
         desk.command("submit", "tiny.yaml", *chosen, "--", *flags)
         desk.wait_for_checkpoint(after=0)
         return desk
@@ -84,8 +84,11 @@ def test_a_job_near_its_time_limit_requeues_itself(training, uninterrupted):
 
 
 @pytest.mark.slow
-def test_a_job_requeues_itself_after_a_crash_that_followed_progress(training, uninterrupted):
-    desk = training()
+@pytest.mark.parametrize("options", [(), ("--force",)], ids=str)
+def test_a_job_requeues_itself_after_a_crash_that_followed_progress(
+    training, uninterrupted, options
+):
+    desk = training(options=options)
     os.kill(workers(desk)[-1], signal.SIGKILL)
     check_same_network(desk, uninterrupted)
     assert "requeued: it goes on where it stopped" in desk.log("train")

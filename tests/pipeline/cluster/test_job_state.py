@@ -1,5 +1,7 @@
 """A job script learns whether a stage has got further, from the files that it has finished."""
 
+import functools
+
 import pytest
 
 from pipeline.cluster.job_state import job_state_of
@@ -34,3 +36,13 @@ def test_a_stage_that_is_up_to_date_is_done(desk, state):
         assert state() != "done"
         desk.act("resume")
     assert state() == "done"
+
+
+def test_a_forced_job_that_fails_is_not_done_because_of_the_artifact_from_before(desk):
+    desk.write_act("resume")
+    for _ in range(3):
+        desk.act("resume")
+    forced = functools.partial(job_state_of, desk.load(), desk.run_dir, ["act"], is_forced=True)
+    assert forced() == "done"
+    assert desk.act("resume", "--force").returncode == 3
+    assert forced() != "done"
