@@ -163,7 +163,9 @@ def _build(toolchain: Toolchain, target: Path) -> None:
 
 def _remove_old_libraries(build_dir: Path) -> None:
     """Keep the newest; a process that has loaded an older one keeps it all the same."""
-    libraries = sorted(build_dir.glob("*.so"), key=lambda path: path.stat().st_mtime)
+    libraries = sorted(
+        build_dir.glob("supnorm_kernels-*.so"), key=lambda path: path.stat().st_mtime
+    )
     for path in libraries[:-NUM_KEPT_LIBRARIES]:
         path.unlink(missing_ok=True)
 
