@@ -97,7 +97,9 @@ def _choose(name: str) -> None:
     library = load_cpu_kernels()
     if library is None or not library.supnorm_use_kernels(name.encode()):
         names = ", ".join((*available_cpu_kernels(), "reference"))
-        raise ValueError(f"CPU kernels {name!r} are not to be had on this machine; it has {names}.")
+        raise ValueError(
+            f"CPU kernels {name!r} are not available on this machine; choose one of {names}."
+        )
 
 
 @functools.cache

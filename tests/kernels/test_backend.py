@@ -53,7 +53,7 @@ def test_chosen_kernels_are_in_use_until_the_end_of_the_block() -> None:
 
 
 def test_unknown_kernels_are_refused_with_the_names_of_the_known() -> None:
-    with pytest.raises(ValueError, match="'avx1024' are not to be had"), cpu_kernels("avx1024"):
+    with pytest.raises(ValueError, match="'avx1024' are not available"), cpu_kernels("avx1024"):
         pass
 
 
