@@ -1,7 +1,7 @@
-"""Brings a data set's published files onto this machine.
+"""Brings a data set's published files onto this machine, verified by checksum.
 
-Fashion-MNIST comes from the Debian package `dataset-fashion-mnist` where apt is there, everything
-else (and Fashion-MNIST elsewhere) through torchvision's own download.
+They come from the Debian package that the data set names where apt is there, else through
+torchvision's own download, which knows the publishers' addresses and unpacks what they send.
 """
 
 import os
@@ -12,28 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import StageError, UserError
-from stages.data.catalogue import Dataset
-from stages.data.checksums import find_source_file, is_published, read_content
+from stages.data.dataset import Dataset, read_content
 
-_DEBIAN_PACKAGES = {"fashion_mnist": "dataset-fashion-mnist"}
-_TORCHVISION_CLASSES = {
-    "fashion_mnist": "FashionMNIST",
-    "mnist": "MNIST",
-    "cifar10": "CIFAR10",
-    "cifar100": "CIFAR100",
-}
-_BY_HAND = {
-    "tinyimagenet": "download tiny-imagenet-200.zip from Stanford's CS231n course and unpack it, "
-    "so that wnids.txt, words.txt, train/ and val/ lie in {dir}",
-    "imagenet64": "download the npz archives of downsampled 64x64 ImageNet from image-net.org "
-    "(which asks for an account) and unpack train_data_batch_1.npz to "
-    "_10.npz and val_data.npz into {dir}",
-}
 _APT_TIMEOUT_S = 300
 
 
 def fetch(dataset: Dataset, to: Path) -> bool:
-    """Bring a dataset's published files into a folder, verified by checksum.
+    """Bring a data set's published files into a folder, verified by checksum.
 
     Each file appears under its final name only once it is whole and right.
 
@@ -45,11 +30,11 @@ def fetch(dataset: Dataset, to: Path) -> bool:
         False if every file was there and right, so that there was nothing to do.
 
     Raises:
-        UserError: the dataset can only be fetched by hand.
+        UserError: the data set can only be fetched by hand.
         StageError: no way of fetching worked; each one's failure is in the message.
     """
-    if not dataset.files:
-        advice = _BY_HAND.get(dataset.name, "put its files into {dir}").format(dir=to)
+    if not dataset.is_fetchable:
+        advice = dataset.by_hand.format(dir=to)
         raise UserError(f"{dataset.title} must be fetched by hand: {advice}")
     if _has_every_file(dataset, to):
         return False
@@ -75,11 +60,9 @@ def fetch(dataset: Dataset, to: Path) -> bool:
 
 def _has_every_file(dataset: Dataset, folder: Path) -> bool:
     for published in dataset.files:
-        path = find_source_file(folder, published.name)
-        if path is None:
-            return False
+        path = published.find(folder)
         try:
-            if not is_published(read_content(path), published):
+            if path is None or not published.has_content(read_content(path)):
                 return False
         except StageError:
             return False
@@ -87,9 +70,9 @@ def _has_every_file(dataset: Dataset, folder: Path) -> bool:
 
 
 def _unpack_debian_package(dataset: Dataset, temp: Path) -> None:
-    package = _DEBIAN_PACKAGES.get(dataset.name)
+    package = dataset.debian_package
     if package is None or not shutil.which("apt-get") or not shutil.which("dpkg"):
-        raise StageError("Debian package: none for this dataset, or no apt on this machine")
+        raise StageError("Debian package: none for this data set, or no apt on this machine")
     download = ["apt-get", "download", package]
     try:
         _command(download, temp)
@@ -123,11 +106,11 @@ def _command(arguments: list[str], cwd: Path) -> None:
 
 
 def _download_with_torchvision(dataset: Dataset, temp: Path) -> None:
-    if dataset.name not in _TORCHVISION_CLASSES:
-        raise StageError("torchvision: it has no download of this dataset")
+    if dataset.torchvision_class is None:
+        raise StageError("torchvision: it has no download of this data set")
     from torchvision import datasets  # noqa: PLC0415  seconds that no other way need pay
 
-    download: Callable[..., object] = getattr(datasets, _TORCHVISION_CLASSES[dataset.name])
+    download: Callable[..., object] = getattr(datasets, dataset.torchvision_class)
     try:
         download(root=str(temp), download=True)
     except (OSError, RuntimeError) as error:
@@ -137,20 +120,20 @@ def _download_with_torchvision(dataset: Dataset, temp: Path) -> None:
 
 def _move_verified_files(dataset: Dataset, temp: Path, to: Path) -> None:
     """Verify every file below `temp`, then rename them into `to` (the same file system)."""
-    found: dict[str, Path] = {}
+    found = {}
     for published in dataset.files:
         names = (published.name, f"{published.name}.gz")
         paths = [path for path in sorted(temp.rglob("*")) if path.name in names and path.is_file()]
-        right = [path for path in paths if is_published(read_content(path), published)]
+        right = [path for path in paths if published.has_content(read_content(path))]
         if not right:
             raise StageError(
                 f"{published.name}: what came is not the published file ({published.digest})"
                 if paths
                 else f"{published.name}: it was not in what came"
             )
-        found[published.name] = right[0]
-    for name, path in found.items():
-        wrong = find_source_file(to, name)
+        found[published] = right[0]
+    for published, path in found.items():
+        wrong = published.find(to)
         path.replace(to / path.name)
         if wrong is not None and wrong != to / path.name:
             wrong.unlink()

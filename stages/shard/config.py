@@ -23,7 +23,7 @@ class Settings(StageSettings):
 
     inputs: Inputs = Inputs()
     dataset: str
-    """fashion_mnist, mnist, cifar10, cifar100, tinyimagenet, imagenet64, or folder (any tree
+    """A module of stages/data/datasets, such as fashion_mnist or cifar10, or folder (any tree
     train/<class>/<image>, test/<class>/<image>)."""
     source: Path | None = None
     """Folder of the raw files; default data/<dataset>. `folder` has no default. Pictures changed in

@@ -11,7 +11,8 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.execution.context import Context
-from stages.data.catalogue import CATALOGUE, Dataset
+from stages.data.catalogue import CATALOGUE
+from stages.data.dataset import Dataset
 from stages.data.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -30,8 +31,7 @@ from stages.data.shards import (
 from stages.shard.config import Settings
 from stages.shard.metrics import IMAGES, SHARDS
 from stages.shard.plan import ShardPlan, plan_shards, plan_splits
-from stages.shard.sources.opening import open_source
-from stages.shard.sources.source import Source, Workplace
+from stages.shard.source import Source, SourceContext, open_source
 from stages.shard.statistics import mean_and_std, pixel_histogram
 
 _SCRATCH_PREFIX = ".scratch-"
@@ -46,7 +46,9 @@ def shard_dataset(context: Context, settings: Settings, dataset: Dataset) -> Non
     """`run` for a dataset that need not be in the catalogue."""
     _remove_leftovers(context.output_dir)
     with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=context.output_dir) as scratch:
-        source = open_source(dataset, settings.source_dir, Workplace(Path(scratch), context.track))
+        source = open_source(
+            dataset, settings.source_dir, SourceContext(Path(scratch), context.track)
+        )
         plans = _plan(source, settings)
         shards = _write_shards(context, source, plans, settings.num_workers)
     splits = {

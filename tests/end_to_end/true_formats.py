@@ -1,5 +1,6 @@
 """A few images of a data set in the very files that its publisher releases."""
 
+import dataclasses
 import pickle
 import struct
 from pathlib import Path
@@ -7,7 +8,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stages.data.dataset import Dataset, PublishedFile
+
 NUM_TRAIN, NUM_TEST = 60, 20
+
+
+def without_published_figures(dataset: Dataset) -> Dataset:
+    """The data set without its numbers of images and checksums, which small files do not have."""
+    return dataclasses.replace(
+        dataset,
+        num_train_images=None,
+        num_test_images=None,
+        train_files=tuple(PublishedFile(file.name) for file in dataset.train_files),
+        test_files=tuple(PublishedFile(file.name) for file in dataset.test_files),
+    )
 
 
 def write_source(dataset: str, folder: Path) -> None:

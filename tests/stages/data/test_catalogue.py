@@ -1,16 +1,25 @@
 import subprocess
 import sys
-from typing import get_args
+from importlib.util import find_spec
 
 import pytest
 
-from stages.data.catalogue import CATALOGUE, Dataset, Layout
+from stages.data.catalogue import CATALOGUE
+from stages.data.dataset import Dataset
 
 PUBLISHED = [dataset for dataset in CATALOGUE.values() if dataset.name != "folder"]
 
 
-def test_every_layout_has_a_dataset() -> None:
-    assert {dataset.layout for dataset in CATALOGUE.values()} == set(get_args(Layout))
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_dataset_has_the_name_of_its_module_and_a_format_with_a_reader(name: str) -> None:
+    assert CATALOGUE[name].name == name
+    assert find_spec(f"stages.shard.formats.{CATALOGUE[name].format}")
+
+
+@pytest.mark.parametrize("dataset", CATALOGUE.values(), ids=lambda dataset: dataset.name)
+def test_what_can_be_fetched_can_be_verified(dataset: Dataset) -> None:
+    if dataset.is_fetchable:
+        assert dataset.files and all(file.digest for file in dataset.files)
 
 
 @pytest.mark.parametrize("dataset", PUBLISHED, ids=lambda dataset: dataset.name)

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.execution.context import Context
-from stages.data.catalogue import CATALOGUE, Dataset
-from stages.shard.sources.source import Workplace
+from stages.data.catalogue import CATALOGUE
+from stages.data.dataset import Dataset
+from stages.shard.source import SourceContext
+from tests.end_to_end.true_formats import without_published_figures
 
 
 @pytest.fixture
@@ -16,8 +18,7 @@ def toy() -> Callable[..., Dataset]:
     """`toy("mnist")`: the catalogue's entry without its checksums and numbers of images."""
 
     def make(name: str, **changes: object) -> Dataset:
-        free = {"num_train_images": None, "num_test_images": None, "files": ()}
-        return dataclasses.replace(CATALOGUE[name], **{**free, **changes})
+        return dataclasses.replace(without_published_figures(CATALOGUE[name]), **changes)
 
     return make
 
@@ -31,8 +32,8 @@ def context(tmp_path: Path) -> Context:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, context: Context) -> Workplace:
+def source_context(tmp_path: Path, context: Context) -> SourceContext:
     """An empty folder for unpacked files, and the stage's progress display."""
     scratch_dir = tmp_path / "scratch"
     scratch_dir.mkdir()
-    return Workplace(scratch_dir, context.track)
+    return SourceContext(scratch_dir, context.track)

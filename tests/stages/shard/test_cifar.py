@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StageError, UserError
-from stages.data.catalogue import Dataset
-from stages.shard.sources.opening import open_source
-from stages.shard.sources.pickles import load_plain_pickle
-from stages.shard.sources.source import Workplace
+from stages.data.dataset import Dataset
+from stages.shard.pickles import load_plain_pickle
+from stages.shard.source import SourceContext, open_source
 
 Toy = Callable[..., Dataset]
 
@@ -65,10 +64,10 @@ def source_dir(tmp_path: Path) -> Path:
 
 
 def test_cifar10_batches_of_python2_are_read(
-    tmp_path: Path, toy: Toy, workplace: Workplace
+    tmp_path: Path, toy: Toy, source_context: SourceContext
 ) -> None:
     rows = write_cifar10(tmp_path / "source")
-    source = open_source(toy("cifar10"), tmp_path / "source", workplace)
+    source = open_source(toy("cifar10"), tmp_path / "source", source_context)
     assert source.splits["train"].labels.tolist() == [0, 9, 1, 8, 2, 7, 3, 6, 4, 5]
     assert source.splits["test"].labels.tolist() == [5, 4]
     images = source.splits["train"].read_images(np.array([7, 2]))
@@ -77,20 +76,22 @@ def test_cifar10_batches_of_python2_are_read(
     assert source.files[0].name == "data_batch_1"
 
 
-def test_cifar100_has_fine_labels(tmp_path: Path, toy: Toy, workplace: Workplace) -> None:
+def test_cifar100_has_fine_labels(tmp_path: Path, toy: Toy, source_context: SourceContext) -> None:
     for name, labels in (("train", [99, 3]), ("test", [7])):
         rows = np.zeros((len(labels), 3072), np.uint8)
         batch = {"data": rows, "coarse_labels": [0] * len(labels), "fine_labels": labels}
         (tmp_path / name).write_bytes(python2_pickle(batch))
-    source = open_source(toy("cifar100"), tmp_path, workplace)
+    source = open_source(toy("cifar100"), tmp_path, source_context)
     assert source.splits["train"].labels.tolist() == [99, 3]
     assert len(source.classes) == 100
 
 
-def test_a_missing_batch_is_named(source_dir: Path, toy: Toy, workplace: Workplace) -> None:
+def test_a_missing_batch_is_named(
+    source_dir: Path, toy: Toy, source_context: SourceContext
+) -> None:
     (source_dir / "data_batch_3").unlink()
     with pytest.raises(UserError, match=r"data_batch_3 is missing; fetch it with"):
-        open_source(toy("cifar10"), source_dir, workplace)
+        open_source(toy("cifar10"), source_dir, source_context)
 
 
 GOOD_ROWS = np.zeros((2, 3072), np.uint8)
@@ -115,11 +116,11 @@ GOOD_ROWS = np.zeros((2, 3072), np.uint8)
     ],
 )
 def test_a_damaged_batch_is_named_with_its_fault(
-    source_dir: Path, toy: Toy, workplace: Workplace, content: bytes, message: str
+    source_dir: Path, toy: Toy, source_context: SourceContext, content: bytes, message: str
 ) -> None:
     (source_dir / "data_batch_2").write_bytes(content)
     with pytest.raises(StageError, match=message) as caught:
-        open_source(toy("cifar10"), source_dir, workplace)
+        open_source(toy("cifar10"), source_dir, source_context)
     assert "data_batch_2 is damaged" in str(caught.value)
 
 
@@ -134,13 +135,13 @@ class _Command:
 
 
 def test_a_pickle_that_runs_a_command_is_refused_and_nothing_runs(
-    source_dir: Path, toy: Toy, workplace: Workplace, tmp_path: Path
+    source_dir: Path, toy: Toy, source_context: SourceContext, tmp_path: Path
 ) -> None:
     trace = tmp_path / "was_here"
     batch = {"data": GOOD_ROWS, "labels": _Command(f"touch {trace}")}
     (source_dir / "test_batch").write_bytes(pickle.dumps(batch, protocol=2))
     with pytest.raises(StageError, match=r"asks for posix\.system, which no batch of images needs"):
-        open_source(toy("cifar10"), source_dir, workplace)
+        open_source(toy("cifar10"), source_dir, source_context)
     assert not trace.exists()
 
 

@@ -1,4 +1,3 @@
-import dataclasses
 import gzip
 import hashlib
 import struct
@@ -9,9 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StageError, UserError
-from stages.data.catalogue import Dataset, PublishedFile
-from stages.shard.sources.opening import open_source
-from stages.shard.sources.source import Workplace
+from stages.data.dataset import Dataset, PublishedFile
+from stages.shard.source import SourceContext, open_source
 
 Toy = Callable[..., Dataset]
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -37,9 +35,9 @@ def source_dir(tmp_path: Path) -> Path:
 
 
 def test_images_and_labels_come_out_as_they_went_in(
-    toy: Toy, source_dir: Path, workplace: Workplace
+    toy: Toy, source_dir: Path, source_context: SourceContext
 ) -> None:
-    source = open_source(toy("fashion_mnist"), source_dir, workplace)
+    source = open_source(toy("fashion_mnist"), source_dir, source_context)
     pixels = np.frombuffer((source_dir / TRAIN_IMAGES).read_bytes(), np.uint8, offset=16)
     train = source.splits["train"]
     assert source.image_shape == (28, 28, 1)
@@ -51,30 +49,33 @@ def test_images_and_labels_come_out_as_they_went_in(
 
 
 def test_the_checksums_of_sources_are_those_of_their_contents(
-    toy: Toy, source_dir: Path, workplace: Workplace
+    toy: Toy, source_dir: Path, source_context: SourceContext
 ) -> None:
-    source = open_source(toy("mnist"), source_dir, workplace)
+    source = open_source(toy("mnist"), source_dir, source_context)
     expected = hashlib.sha256(idx_bytes(np.arange(6))).hexdigest()
     assert {file.name: file.sha256 for file in source.files}[TRAIN_LABELS] == expected
 
 
-def test_a_missing_folder_says_how_to_fetch(tmp_path: Path, toy: Toy, workplace: Workplace) -> None:
-    dataset = toy("mnist", files=(PublishedFile("a", "md5:b"),))
+def test_a_missing_folder_says_how_to_fetch(
+    tmp_path: Path, toy: Toy, source_context: SourceContext
+) -> None:
     with pytest.raises(UserError, match=r"does not exist; .* `python -m pipeline fetch mnist"):
-        open_source(dataset, tmp_path / "absent", workplace)
+        open_source(toy("mnist"), tmp_path / "absent", source_context)
 
 
-def test_a_missing_file_says_how_to_fetch(toy: Toy, source_dir: Path, workplace: Workplace) -> None:
+def test_a_missing_file_says_how_to_fetch(
+    toy: Toy, source_dir: Path, source_context: SourceContext
+) -> None:
     (source_dir / TRAIN_IMAGES).unlink()
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte is missing; fetch it with"):
-        open_source(toy("mnist"), source_dir, workplace)
+        open_source(toy("mnist"), source_dir, source_context)
 
 
 def test_files_in_a_folder_below_are_pointed_at(
-    toy: Toy, source_dir: Path, workplace: Workplace
+    toy: Toy, source_dir: Path, source_context: SourceContext
 ) -> None:
     with pytest.raises(UserError, match=f"set `source: {source_dir}`, where one lies"):
-        open_source(toy("mnist"), source_dir.parent, workplace)
+        open_source(toy("mnist"), source_dir.parent, source_context)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_files_in_a_folder_below_are_pointed_at(
 def test_a_damaged_file_is_named_with_its_fault(
     toy: Toy,
     source_dir: Path,
-    workplace: Workplace,
+    source_context: SourceContext,
     name: str,
     damage: Callable[[bytes], bytes],
     message: str,
@@ -116,25 +117,25 @@ def test_a_damaged_file_is_named_with_its_fault(
     path = source_dir / name
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(StageError, match=message) as caught:
-        open_source(toy("mnist"), source_dir, workplace)
+        open_source(toy("mnist"), source_dir, source_context)
     assert "fetch it again" in str(caught.value)
     assert name.removesuffix(".gz") in str(caught.value)
 
 
 def test_one_changed_pixel_is_not_the_published_file(
-    toy: Toy, source_dir: Path, workplace: Workplace
+    toy: Toy, source_dir: Path, source_context: SourceContext
 ) -> None:
     content = (source_dir / TRAIN_IMAGES).read_bytes()
     published = PublishedFile(TRAIN_IMAGES, f"sha256:{hashlib.sha256(content).hexdigest()}")
-    dataset = dataclasses.replace(toy("mnist"), files=(published,))
-    open_source(dataset, source_dir, workplace)
+    dataset = toy("mnist", train_files=(published, PublishedFile(TRAIN_LABELS)))
+    open_source(dataset, source_dir, source_context)
     (source_dir / TRAIN_IMAGES).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(StageError, match="its content is not the published one"):
-        open_source(dataset, source_dir, workplace)
+        open_source(dataset, source_dir, source_context)
 
 
 def test_a_wrong_number_of_images_is_named(
-    toy: Toy, source_dir: Path, workplace: Workplace
+    toy: Toy, source_dir: Path, source_context: SourceContext
 ) -> None:
     with pytest.raises(StageError, match="holds 6 train images, but MNIST has 60,000"):
-        open_source(toy("mnist", num_train_images=60_000), source_dir, workplace)
+        open_source(toy("mnist", num_train_images=60_000), source_dir, source_context)

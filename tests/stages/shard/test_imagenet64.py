@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StageError, UserError
-from stages.data.catalogue import Dataset
-from stages.shard.sources.opening import open_source
-from stages.shard.sources.source import Workplace
+from stages.data.dataset import Dataset
+from stages.shard.source import SourceContext, open_source
 
 Toy = Callable[..., Dataset]
 NAMES = [f"train_data_batch_{number}.npz" for number in range(1, 11)] + ["val_data.npz"]
@@ -33,9 +32,9 @@ def source_dir(tmp_path: Path, rows: np.ndarray) -> Path:
 
 
 def test_stored_and_compressed_batches_are_read(
-    source_dir: Path, toy: Toy, workplace: Workplace, rows: np.ndarray
+    source_dir: Path, toy: Toy, source_context: SourceContext, rows: np.ndarray
 ) -> None:
-    source = open_source(toy("imagenet64"), source_dir, workplace)
+    source = open_source(toy("imagenet64"), source_dir, source_context)
     train, test = source.splits["train"], source.splits["test"]
     assert train.labels[:9].tolist() == [0, 999, 0, 0, 999, 1, 0, 999, 2]
     assert test.labels.tolist() == [0, 999, 10]
@@ -47,29 +46,31 @@ def test_stored_and_compressed_batches_are_read(
 
 
 def test_only_compressed_batches_are_unpacked(
-    source_dir: Path, toy: Toy, workplace: Workplace
+    source_dir: Path, toy: Toy, source_context: SourceContext
 ) -> None:
-    open_source(toy("imagenet64"), source_dir, workplace)
-    unpacked = sorted(path.name for path in workplace.scratch_dir.iterdir())
+    open_source(toy("imagenet64"), source_dir, source_context)
+    unpacked = sorted(path.name for path in source_context.scratch_dir.iterdir())
     assert unpacked == sorted(f"{name}.data.npy" for name in NAMES[1::2])
 
 
 def test_class_names_come_from_the_map_where_there_is_one(
-    source_dir: Path, toy: Toy, workplace: Workplace
+    source_dir: Path, toy: Toy, source_context: SourceContext
 ) -> None:
-    assert open_source(toy("imagenet64"), source_dir, workplace).classes[:2] == ("1", "2")
+    assert open_source(toy("imagenet64"), source_dir, source_context).classes[:2] == ("1", "2")
     lines = [f"n{number:08d} {number} class_{number}\n" for number in range(1000, 0, -1)]
     (source_dir / "map_clsloc.txt").write_text("".join(lines))
-    assert open_source(toy("imagenet64"), source_dir, workplace).classes[1] == "class 2"
+    assert open_source(toy("imagenet64"), source_dir, source_context).classes[1] == "class 2"
     (source_dir / "map_clsloc.txt").write_text("".join(lines[1:]))
     with pytest.raises(StageError, match=r"map_clsloc\.txt is damaged .* classes 1 to 1000"):
-        open_source(toy("imagenet64"), source_dir, workplace)
+        open_source(toy("imagenet64"), source_dir, source_context)
 
 
-def test_a_missing_batch_is_named(source_dir: Path, toy: Toy, workplace: Workplace) -> None:
+def test_a_missing_batch_is_named(
+    source_dir: Path, toy: Toy, source_context: SourceContext
+) -> None:
     (source_dir / "train_data_batch_10.npz").unlink()
     with pytest.raises(UserError, match=r"train_data_batch_10\.npz is missing; set `source`"):
-        open_source(toy("imagenet64"), source_dir, workplace)
+        open_source(toy("imagenet64"), source_dir, source_context)
 
 
 @pytest.mark.parametrize("name", ["train_data_batch_1.npz", "train_data_batch_2.npz"])
@@ -83,12 +84,16 @@ def test_a_missing_batch_is_named(source_dir: Path, toy: Toy, workplace: Workpla
     ],
 )
 def test_a_damaged_batch_is_named(
-    source_dir: Path, toy: Toy, workplace: Workplace, name: str, damage: Callable[[bytes], bytes]
+    source_dir: Path,
+    toy: Toy,
+    source_context: SourceContext,
+    name: str,
+    damage: Callable[[bytes], bytes],
 ) -> None:
     path = source_dir / name
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(StageError, match=f"{name} is damaged .* no npz batch of images"):
-        open_source(toy("imagenet64"), source_dir, workplace)
+        open_source(toy("imagenet64"), source_dir, source_context)
 
 
 DATA = np.zeros((2, 12288), np.uint8)
@@ -109,11 +114,15 @@ DATA = np.zeros((2, 12288), np.uint8)
     ],
 )
 def test_a_batch_of_something_else_is_named(
-    source_dir: Path, toy: Toy, workplace: Workplace, arrays: dict[str, np.ndarray], message: str
+    source_dir: Path,
+    toy: Toy,
+    source_context: SourceContext,
+    arrays: dict[str, np.ndarray],
+    message: str,
 ) -> None:
     np.savez(source_dir / "val_data.npz", **arrays)
     with pytest.raises(StageError, match=message) as caught:
-        open_source(toy("imagenet64"), source_dir, workplace)
+        open_source(toy("imagenet64"), source_dir, source_context)
     assert "val_data.npz is damaged" in str(caught.value)
 
 
@@ -122,9 +131,11 @@ class _Bomb:
         return pytest.fail, ("a pickle was run",)
 
 
-def test_a_pickled_array_is_not_loaded(source_dir: Path, toy: Toy, workplace: Workplace) -> None:
+def test_a_pickled_array_is_not_loaded(
+    source_dir: Path, toy: Toy, source_context: SourceContext
+) -> None:
     array = np.array([_Bomb(), _Bomb()], dtype=object)
     assert pickle.dumps(array)
     np.savez(source_dir / "val_data.npz", data=DATA, labels=array)
     with pytest.raises(StageError, match="Object arrays cannot be loaded"):
-        open_source(toy("imagenet64"), source_dir, workplace)
+        open_source(toy("imagenet64"), source_dir, source_context)

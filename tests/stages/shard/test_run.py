@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.errors import StageError, UserError
 from pipeline.execution.context import Context
-from stages.data.catalogue import Dataset
+from stages.data.dataset import Dataset
 from stages.data.in_memory import load_split
 from stages.data.manifest import Manifest, read_manifest
 from stages.shard.config import Settings

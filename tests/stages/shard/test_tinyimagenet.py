@@ -7,9 +7,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import StageError, UserError
-from stages.data.catalogue import Dataset
-from stages.shard.sources.opening import open_source
-from stages.shard.sources.source import Workplace
+from stages.data.dataset import Dataset
+from stages.shard.source import SourceContext, open_source
 
 Toy = Callable[..., Dataset]
 CODES = ["n02124075", "n01443537"]
@@ -43,8 +42,10 @@ def source_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_official_layout_is_read(source_dir: Path, toy: Toy, workplace: Workplace) -> None:
-    source = open_source(toy("tinyimagenet"), source_dir, workplace)
+def test_the_official_layout_is_read(
+    source_dir: Path, toy: Toy, source_context: SourceContext
+) -> None:
+    source = open_source(toy("tinyimagenet"), source_dir, source_context)
     assert source.image_shape == (64, 64, 3)
     assert source.classes == ("goldfish", "Egyptian cat")
     assert source.splits["train"].labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -52,9 +53,9 @@ def test_the_official_layout_is_read(source_dir: Path, toy: Toy, workplace: Work
 
 
 def test_grey_pictures_become_coloured_ones(
-    source_dir: Path, toy: Toy, workplace: Workplace
+    source_dir: Path, toy: Toy, source_context: SourceContext
 ) -> None:
-    source = open_source(toy("tinyimagenet"), source_dir, workplace)
+    source = open_source(toy("tinyimagenet"), source_dir, source_context)
     images = source.splits["train"].read_images(np.array([2, 3]))
     assert images.shape == (2, 64, 64, 3)
     assert abs(images[0].astype(int) - 120).max() <= 1
@@ -63,12 +64,12 @@ def test_grey_pictures_become_coloured_ones(
 
 @pytest.mark.parametrize("name", ["wnids.txt", "words.txt", ANNOTATIONS, "train/n01443537/images"])
 def test_a_missing_part_is_named(
-    source_dir: Path, toy: Toy, workplace: Workplace, name: str
+    source_dir: Path, toy: Toy, source_context: SourceContext, name: str
 ) -> None:
     path = source_dir / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(UserError, match=f"{name} is missing; set `source`"):
-        open_source(toy("tinyimagenet"), source_dir, workplace)
+        open_source(toy("tinyimagenet"), source_dir, source_context)
 
 
 @pytest.mark.parametrize(
@@ -83,28 +84,28 @@ def test_a_missing_part_is_named(
     ],
 )
 def test_texts_that_do_not_fit_the_pictures_are_named(
-    source_dir: Path, toy: Toy, workplace: Workplace, name: str, text: str, message: str
+    source_dir: Path, toy: Toy, source_context: SourceContext, name: str, text: str, message: str
 ) -> None:
     (source_dir / name).write_text(text)
     with pytest.raises(StageError, match=message) as caught:
-        open_source(toy("tinyimagenet"), source_dir, workplace)
+        open_source(toy("tinyimagenet"), source_dir, source_context)
     assert name in str(caught.value)
 
 
 def test_a_class_folder_that_is_not_listed_is_named(
-    source_dir: Path, toy: Toy, workplace: Workplace
+    source_dir: Path, toy: Toy, source_context: SourceContext
 ) -> None:
     (source_dir / "train" / "n00000001").mkdir()
     with pytest.raises(StageError, match=r"has n00000001, which wnids\.txt does not list"):
-        open_source(toy("tinyimagenet"), source_dir, workplace)
+        open_source(toy("tinyimagenet"), source_dir, source_context)
 
 
 def test_a_wrong_number_of_pictures_is_named(
-    source_dir: Path, toy: Toy, workplace: Workplace
+    source_dir: Path, toy: Toy, source_context: SourceContext
 ) -> None:
     dataset = toy("tinyimagenet", num_train_images=100_000)
     with pytest.raises(StageError, match="6 train images, but TinyImageNet has 100,000"):
-        open_source(dataset, source_dir, workplace)
+        open_source(dataset, source_dir, source_context)
 
 
 def cut(path: Path) -> None:
@@ -121,19 +122,23 @@ def cut(path: Path) -> None:
     ],
 )
 def test_an_unreadable_picture_is_named(
-    source_dir: Path, toy: Toy, workplace: Workplace, damage: Callable[[Path], object], message: str
+    source_dir: Path,
+    toy: Toy,
+    source_context: SourceContext,
+    damage: Callable[[Path], object],
+    message: str,
 ) -> None:
     damage(source_dir / "train" / "n01443537" / "images" / "n01443537_1.JPEG")
-    source = open_source(toy("tinyimagenet"), source_dir, workplace)
+    source = open_source(toy("tinyimagenet"), source_dir, source_context)
     with pytest.raises(StageError, match=rf"n01443537_1\.JPEG {message}"):
         source.splits["train"].read_images(np.arange(6))
 
 
 def test_the_checksum_of_the_tree_changes_with_a_picture(
-    source_dir: Path, toy: Toy, workplace: Workplace
+    source_dir: Path, toy: Toy, source_context: SourceContext
 ) -> None:
-    (before,) = open_source(toy("tinyimagenet"), source_dir, workplace).files
+    (before,) = open_source(toy("tinyimagenet"), source_dir, source_context).files
     write_jpeg(source_dir / "val" / "images" / "val_3.JPEG", 77)
-    (after,) = open_source(toy("tinyimagenet"), source_dir, workplace).files
+    (after,) = open_source(toy("tinyimagenet"), source_dir, source_context).files
     assert before.name == after.name
     assert before.sha256 != after.sha256

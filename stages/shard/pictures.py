@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.errors import StageError
 from pipeline.monitor.progress import Progress
 from stages.data.manifest import SourceFile
-from stages.shard.sources.source import Images, Labels, Positions, SourceSplit, Workplace
+from stages.shard.source import Images, Labels, Positions, SourceContext, SourceSplit
 
 _GREY_MODES = ("1", "L")
 _COLOUR_MODES = ("RGB", "P", "CMYK")
@@ -66,7 +66,7 @@ def read_picture(path: Path, image_shape: tuple[int, int, int]) -> Images:
     return pixels.reshape(image_shape)
 
 
-def digest_tree(root: Path, paths: Sequence[Path], workplace: Workplace) -> SourceFile:
+def digest_tree(root: Path, paths: Sequence[Path], source_context: SourceContext) -> SourceFile:
     """One checksum for many files: of the sorted lines `<path from root> <sha256>`.
 
     Raises:
@@ -79,7 +79,7 @@ def digest_tree(root: Path, paths: Sequence[Path], workplace: Workplace) -> Sour
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    progress = workplace.track("checksums", len(paths), "files")
+    progress = source_context.track("checksums", len(paths), "files")
     lines = sorted(in_parallel(line, paths, progress))
     tree = hashlib.sha256("".join(lines).encode()).hexdigest()
     return SourceFile(name=f"{len(paths)} files", sha256=tree)

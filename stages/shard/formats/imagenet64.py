@@ -17,16 +17,16 @@ from typing import BinaryIO
 
 import numpy as np
 
-from stages.data.catalogue import Dataset
+from stages.data.dataset import Dataset
 from stages.data.manifest import SourceFile
-from stages.shard.sources.pictures import in_parallel
-from stages.shard.sources.source import (
+from stages.shard.pictures import in_parallel
+from stages.shard.source import (
     Images,
     Labels,
     Positions,
     Source,
+    SourceContext,
     SourceSplit,
-    Workplace,
     check_labels,
     damaged,
     require_file,
@@ -34,17 +34,13 @@ from stages.shard.sources.source import (
 
 _IMAGE_SHAPE = (64, 64, 3)
 _NUM_CLASSES = 1000
-_BATCHES = {
-    "train": [f"train_data_batch_{number}.npz" for number in range(1, 11)],
-    "test": ["val_data.npz"],
-}
 _CLASS_NAMES_FILE = "map_clsloc.txt"
 _HEADERS = threading.Lock()
 """NumPy reads a header by ast.literal_eval, which CPython 3.11 at times fails in several threads:
 "SystemError: AST constructor recursion depth mismatch"."""
 
 
-def open_imagenet64(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source:
+def open_source(dataset: Dataset, source_dir: Path, source_context: SourceContext) -> Source:
     """Check every batch against its checksum (CRC-32), read the labels, map the pixels.
 
     Raises:
@@ -52,16 +48,18 @@ def open_imagenet64(dataset: Dataset, source_dir: Path, workplace: Workplace) ->
         StageError: a batch is damaged or holds something else.
     """
     paths = {
-        split: [require_file(dataset, source_dir, name) for name in names]
-        for split, names in _BATCHES.items()
+        split: [require_file(dataset, source_dir, file) for file in batches]
+        for split, batches in (("train", dataset.train_files), ("test", dataset.test_files))
     }
 
     def check(path: Path) -> tuple[tuple[Images, Labels], SourceFile]:
-        return _read_batch(path, workplace.scratch_dir), _source_file(path)
+        return _read_batch(path, source_context.scratch_dir), _source_file(path)
 
     splits, files = {}, []
     for split, some in paths.items():
-        checked = in_parallel(check, some, workplace.track(f"{split} batches", len(some), "files"))
+        checked = in_parallel(
+            check, some, source_context.track(f"{split} batches", len(some), "files")
+        )
         splits[split] = _mapped_split([batch for batch, _ in checked])
         files += [file for _, file in checked]
     return Source(_IMAGE_SHAPE, _class_names(source_dir), splits, tuple(files))

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: four idx files, plain or .gz.
+"""Data sets like MNIST: of each split a file of images and one of labels, plain or .gz.
 
 An idx file is a magic number (two zero bytes, the element type, the number of dimensions), the
 dimensions as big-endian 32-bit numbers, and the elements.
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.catalogue import Dataset
+from stages.data.dataset import Dataset, PublishedFile
 from stages.data.manifest import SourceFile
-from stages.shard.sources.source import (
+from stages.shard.source import (
     Source,
+    SourceContext,
     SourceSplit,
-    Workplace,
     check_labels,
     check_published,
     damaged,
@@ -25,8 +25,8 @@ from stages.shard.sources.source import (
 _UINT8 = 0x08
 
 
-def open_idx(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source:
-    """Read the four files of an MNIST-like dataset into memory.
+def open_source(dataset: Dataset, source_dir: Path, source_context: SourceContext) -> Source:
+    """Read the four files into memory.
 
     Raises:
         UserError: a file is missing.
@@ -34,10 +34,9 @@ def open_idx(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source
     """
     assert dataset.image_shape is not None and dataset.classes is not None
     splits, files = {}, []
-    for split, prefix in (("train", "train"), ("test", "t10k")):
-        images_name, labels_name = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
-        images_path, images, images_file = _read_idx(dataset, source_dir, images_name, 3)
-        labels_path, raw_labels, labels_file = _read_idx(dataset, source_dir, labels_name, 1)
+    for split, pair in (("train", dataset.train_files), ("test", dataset.test_files)):
+        images_path, images, images_file = _read_idx(dataset, source_dir, pair[0], 3)
+        labels_path, raw_labels, labels_file = _read_idx(dataset, source_dir, pair[1], 1)
         if images.shape[1:] != dataset.image_shape[:2]:
             size = " x ".join(map(str, images.shape[1:]))
             right = " x ".join(map(str, dataset.image_shape[:2]))
@@ -45,7 +44,7 @@ def open_idx(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source
         if len(images) != len(raw_labels):
             raise damaged(
                 labels_path,
-                f"it has {len(raw_labels):,} labels, {images_name} has {len(images):,} images",
+                f"it has {len(raw_labels):,} labels, {pair[0].name} has {len(images):,} images",
             )
         labels = raw_labels.astype(np.int64)
         check_labels(labels_path, labels, len(dataset.classes))
@@ -55,9 +54,9 @@ def open_idx(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source
 
 
 def _read_idx(
-    dataset: Dataset, source_dir: Path, name: str, num_dimensions: int
+    dataset: Dataset, source_dir: Path, file: PublishedFile, num_dimensions: int
 ) -> tuple[Path, NDArray[np.uint8], SourceFile]:
-    path, content, entry = read_source_file(dataset, source_dir, name)
+    path, content, entry = read_source_file(dataset, source_dir, file)
     header_bytes = 4 + 4 * num_dimensions
     magic = struct.pack(">HBB", 0, _UINT8, num_dimensions)
     if content[:4] != magic:
@@ -68,5 +67,5 @@ def _read_idx(
     num_bytes = header_bytes + int(np.prod(shape, dtype=np.int64))
     if len(content) != num_bytes:
         raise damaged(path, f"its header promises {num_bytes:,} bytes, it has {len(content):,}")
-    check_published(dataset, path, name, content)
+    check_published(file, path, content)
     return path, np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape), entry

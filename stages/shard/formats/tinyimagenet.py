@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import StageError
-from stages.data.catalogue import Dataset
-from stages.shard.sources.pictures import digest_tree, picture_split
-from stages.shard.sources.source import Source, Workplace, damaged, missing, require_file
+from stages.data.dataset import Dataset, PublishedFile
+from stages.shard.pictures import digest_tree, picture_split
+from stages.shard.source import Source, SourceContext, damaged, missing, require_file
 
 _SUFFIX = ".JPEG"
 
 
-def open_tinyimagenet(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source:
+def open_source(dataset: Dataset, source_dir: Path, source_context: SourceContext) -> Source:
     """List the pictures of both splits and their labels; pixels are read when asked for.
 
     Raises:
@@ -27,13 +27,17 @@ def open_tinyimagenet(dataset: Dataset, source_dir: Path, workplace: Workplace) 
         StageError: annotations and pictures do not belong together.
     """
     assert dataset.image_shape is not None
-    codes = sorted(_read_lines(require_file(dataset, source_dir, "wnids.txt")))
-    classes = _class_names(require_file(dataset, source_dir, "words.txt"), codes)
-    annotations = require_file(dataset, source_dir, "val/val_annotations.txt")
+
+    def find(name: str) -> Path:
+        return require_file(dataset, source_dir, PublishedFile(name))
+
+    codes = sorted(_read_lines(find("wnids.txt")))
+    classes = _class_names(find("words.txt"), codes)
+    annotations = find("val/val_annotations.txt")
     train = _train_pictures(dataset, source_dir, codes)
     test = _val_pictures(annotations, codes)
     paths = [path for path, _ in train + test]
-    tree = digest_tree(source_dir, [*paths, annotations], workplace)
+    tree = digest_tree(source_dir, [*paths, annotations], source_context)
     splits = {
         split: picture_split(
             [path for path, _ in pictures],

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import StageError
-from stages.data.catalogue import Dataset
-from stages.shard.sources.pictures import digest_tree, in_parallel, picture_shape, picture_split
-from stages.shard.sources.source import Source, Workplace, missing
+from stages.data.dataset import Dataset
+from stages.shard.pictures import digest_tree, in_parallel, picture_shape, picture_split
+from stages.shard.source import Source, SourceContext, missing
 
 
-def open_folder(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source:
+def open_source(dataset: Dataset, source_dir: Path, source_context: SourceContext) -> Source:
     """List the pictures, and check from their headers that all have one size.
 
     Classes are the folder names in alphabetical order. The images are grey if every picture is,
@@ -40,7 +40,7 @@ def open_folder(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Sou
         for split in ("train", "test")
     }
     paths = [path for some in pictures.values() for path, _ in some]
-    image_shape = _common_shape(paths, workplace)
+    image_shape = _common_shape(paths, source_context)
     splits = {
         split: picture_split(
             [path for path, _ in some],
@@ -49,7 +49,7 @@ def open_folder(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Sou
         )
         for split, some in pictures.items()
     }
-    tree = digest_tree(source_dir, paths, workplace)
+    tree = digest_tree(source_dir, paths, source_context)
     return Source(image_shape, classes, splits, (tree,))
 
 
@@ -70,8 +70,10 @@ def _pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def _common_shape(paths: list[Path], workplace: Workplace) -> tuple[int, int, int]:
-    shapes = in_parallel(picture_shape, paths, workplace.track("sizes", len(paths), "pictures"))
+def _common_shape(paths: list[Path], source_context: SourceContext) -> tuple[int, int, int]:
+    shapes = in_parallel(
+        picture_shape, paths, source_context.track("sizes", len(paths), "pictures")
+    )
     height, width, _ = shapes[0]
     for path, (other_height, other_width, _) in zip(paths, shapes, strict=True):
         if (other_height, other_width) != (height, width):

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.data.catalogue import Dataset
+from stages.data.dataset import Dataset, PublishedFile
 from stages.data.manifest import SourceFile
-from stages.shard.sources.pickles import load_plain_pickle
-from stages.shard.sources.source import (
+from stages.shard.pickles import load_plain_pickle
+from stages.shard.source import (
     Images,
     Labels,
     Positions,
     Source,
+    SourceContext,
     SourceSplit,
-    Workplace,
     check_labels,
     check_published,
     damaged,
@@ -25,14 +25,9 @@ from stages.shard.sources.source import (
 )
 
 _IMAGE_SHAPE = (32, 32, 3)
-_BATCHES = {
-    "cifar10": {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]},
-    "cifar100": {"train": ["train"], "test": ["test"]},
-}
-_LABELS = {"cifar10": "labels", "cifar100": "fine_labels"}
 
 
-def open_cifar(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Source:
+def open_source(dataset: Dataset, source_dir: Path, source_context: SourceContext) -> Source:
     """Read the batches into memory.
 
     Raises:
@@ -41,10 +36,10 @@ def open_cifar(dataset: Dataset, source_dir: Path, workplace: Workplace) -> Sour
     """
     assert dataset.classes is not None
     splits, files = {}, []
-    for split, names in _BATCHES[dataset.layout].items():
+    for split, batches in (("train", dataset.train_files), ("test", dataset.test_files)):
         planes, labels = [], []
-        for name in names:
-            batch_planes, batch_labels, entry = _read_batch(dataset, source_dir, name)
+        for batch in batches:
+            batch_planes, batch_labels, entry = _read_batch(dataset, source_dir, batch)
             planes.append(batch_planes)
             labels.append(batch_labels)
             files.append(entry)
@@ -59,13 +54,15 @@ def _in_memory(planes: Images, labels: Labels) -> SourceSplit:
     return SourceSplit(labels, read_images)
 
 
-def _read_batch(dataset: Dataset, source_dir: Path, name: str) -> tuple[Images, Labels, SourceFile]:
-    """Planes (N, 3, 32, 32), labels (N,) and the manifest's entry of one batch."""
-    path, content, entry = read_source_file(dataset, source_dir, name)
+def _read_batch(
+    dataset: Dataset, source_dir: Path, file: PublishedFile
+) -> tuple[Images, Labels, SourceFile]:
+    """Return planes (N, 3, 32, 32), labels (N,) and the manifest's entry of one batch."""
+    path, content, entry = read_source_file(dataset, source_dir, file)
     try:
         batch = load_plain_pickle(content)
-        rows, numbers = np.asarray(batch["data"]), batch[_LABELS[dataset.layout]]
-        labels = np.array(numbers, np.int64).reshape(-1)
+        numbers = batch["fine_labels" if "fine_labels" in batch else "labels"]
+        rows, labels = np.asarray(batch["data"]), np.array(numbers, np.int64).reshape(-1)
     except Exception as error:  # a damaged pickle can raise anything
         raise damaged(path, f"it is no batch of images: {error or type(error).__name__}") from error
     if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072:
@@ -74,5 +71,5 @@ def _read_batch(dataset: Dataset, source_dir: Path, name: str) -> tuple[Images, 
         raise damaged(path, f"it has {len(labels):,} labels for {len(rows):,} images")
     assert dataset.classes is not None
     check_labels(path, labels, len(dataset.classes))
-    check_published(dataset, path, name, content)
+    check_published(file, path, content)
     return rows.reshape(-1, 3, 32, 32), labels, entry

@@ -1,1 +1,0 @@
-"""One reader a format: raw files to labels in memory and images within reach."""
