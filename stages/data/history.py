@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 
 from pipeline.errors import StageError
-from pipeline.spec.settings import Settings
+from pipeline.files import FrozenModel, parse_json, write_atomic
 from stages.data.radius import ExactFraction
 
 HISTORY_NAME = "history.jsonl"
 
 
-class HistoryLine(Settings):
+class HistoryLine(FrozenModel):
     """One validation and the training steps since the one before it."""
 
     # Standard JSON has no infinity: p = inf is written as the text "Infinity".
@@ -71,9 +71,8 @@ def read_history(folder: Path) -> tuple[HistoryLine, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise StageError(
-            f"{path} cannot be read ({error.strerror}); run the train stage first"
-        ) from None
+        advice = "run the train stage first"
+        raise StageError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
     return tuple(_parse(path, number, line) for number, line in enumerate(lines, start=1))
 
 
@@ -91,15 +90,8 @@ def cut_history(folder: Path, last_step: int) -> None:
         if line.step > last_step:
             break
         kept.append(text + "\n")
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    write_atomic(path, "".join(kept))
 
 
 def _parse(path: Path, number: int, text: str) -> HistoryLine:
-    try:
-        return HistoryLine.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise StageError(f"{path}:{number} is damaged: {where} {first['msg']}") from None
+    return parse_json(text, HistoryLine, f"{path}:{number}", "run the train stage again")

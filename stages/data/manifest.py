@@ -3,21 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.errors import StageError
+from pipeline.files import FrozenModel, read_json, write_atomic
 
 MANIFEST_NAME = "manifest.json"
+AGAIN = "run the shard stage again with --force"
 
 PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.tar$")]
 """A file name that can be nothing else: webdataset would run `pipe:...` as a command."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Block(_Frozen):
+class Block(FrozenModel):
     """Images stored as one tar member, their labels as the next."""
 
     key: str
@@ -29,7 +27,7 @@ class Block(_Frozen):
     """Where in the tar the labels start: little-endian int64 (num_images,)."""
 
 
-class Shard(_Frozen):
+class Shard(FrozenModel):
     """One tar file."""
 
     name: PlainName
@@ -46,7 +44,7 @@ class Shard(_Frozen):
         return self
 
 
-class Split(_Frozen):
+class Split(FrozenModel):
     """The shards of `train`, `validation` or `test`, in the order that numbers the images."""
 
     num_images: int
@@ -75,7 +73,7 @@ class Split(_Frozen):
         return tuple(firsts)
 
 
-class SourceFile(_Frozen):
+class SourceFile(FrozenModel):
     """A file, or a tree of files, that the images were read from."""
 
     name: str
@@ -83,7 +81,7 @@ class SourceFile(_Frozen):
     """Of the content (uncompressed); for a tree, of the sorted lines `<path> <sha256>`."""
 
 
-class Manifest(_Frozen):
+class Manifest(FrozenModel):
     """Everything that a reader of the shards must know."""
 
     dataset: str
@@ -126,10 +124,7 @@ def image_index(key: str) -> int:
 
 def write_manifest(data_dir: Path, manifest: Manifest) -> None:
     """Write `manifest.json` into a folder, whole or not at all."""
-    path = data_dir / MANIFEST_NAME
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_atomic(data_dir / MANIFEST_NAME, manifest.model_dump_json(indent=1) + "\n")
 
 
 def read_manifest(data_dir: Path) -> Manifest:
@@ -138,16 +133,4 @@ def read_manifest(data_dir: Path) -> Manifest:
     Raises:
         StageError: it is missing, damaged, or contradicts itself.
     """
-    path = data_dir / MANIFEST_NAME
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise StageError(
-            f"{path} cannot be read ({error.strerror}); run the shard stage first"
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise StageError(
-            f"{path} is damaged: {where}: {first['msg']}; run the shard stage again with --force"
-        ) from error
+    return read_json(data_dir / MANIFEST_NAME, Manifest, AGAIN)

@@ -6,7 +6,6 @@
 import csv
 import hashlib
 import io
-import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import StageError
+from pipeline.files import FrozenModel, read_json, write_atomic
 from stages.data.manifest import image_key
 from stages.data.radius import ExactFraction, Radius, largest_float_up_to
 
@@ -28,15 +28,11 @@ SUMMARY_FILE = "summary.json"
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 
 
-class Record(BaseModel):
+class Record(FrozenModel):
     """The verdict on one image; a row that contradicts itself cannot be made.
 
     For each image certified implies attacked_correct, and attacked_correct implies correct.
     """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
     key: str
     """The image: `<split>-<index in the split, six digits>`."""
@@ -111,10 +107,8 @@ class GridPoint(BaseModel):
     certified_accuracy: Accuracy
 
 
-class Summary(BaseModel):
+class Summary(FrozenModel):
     """`summary.json`: counts, and accuracies in [0, 1] that are counts divided by `num_images`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     split: str
     num_images: int = Field(gt=0)
@@ -162,7 +156,7 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Record.model_fields)
     writer.writerows(_cells(record) for record in records)
-    _write_whole(path, text.getvalue())
+    write_atomic(path, text.getvalue(), durable=True)
 
 
 def read_records(path: Path) -> list[Record]:
@@ -261,7 +255,7 @@ def summarise(
 
 def write_summary(directory: Path, summary: Summary) -> None:
     """Write `summary.json` into a folder, whole or not at all."""
-    _write_whole(directory / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n")
+    write_atomic(directory / SUMMARY_FILE, summary.model_dump_json(indent=2) + "\n", durable=True)
 
 
 def read_summary(directory: Path) -> Summary:
@@ -270,11 +264,7 @@ def read_summary(directory: Path) -> Summary:
     Raises:
         StageError: the file is missing or is no summary.
     """
-    path = directory / SUMMARY_FILE
-    try:
-        return Summary.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise StageError(f"{path}: cannot read the summary: {error}") from None
+    return read_json(directory / SUMMARY_FILE, Summary, "run the certify stage again")
 
 
 def _cells(record: Record) -> list[str]:
@@ -307,12 +297,3 @@ def _grid_points(records: Sequence[Record], eps_grid: Iterable[Fraction]) -> Ite
 
 def _first(keys: Sequence[str], shown: int = 3) -> str:
     return ", ".join(keys[:shown]) + (", ..." if len(keys) > shown else "")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    staged = path.with_name(path.name + ".tmp")
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(path)

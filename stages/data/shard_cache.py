@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.errors import StageError
+from pipeline.files import temporary_path
 from pipeline.ranks import Ranks
 from stages.data.config import RemoteShards
 from stages.data.manifest import Shard
@@ -44,7 +45,7 @@ def _fetch(remote: RemoteShards, shard: Shard) -> None:
     from webdataset.gopen import gopen  # noqa: PLC0415  costs a second, and few need it
 
     url = remote.url_of(shard.name)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = temporary_path(path)
     try:
         with gopen(url, "rb") as source, partial.open("wb") as target:
             while chunk := source.read(CHUNK_BYTES):

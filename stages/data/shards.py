@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import StageError
-from stages.data.manifest import Block, Shard
-
-AGAIN = "run the shard stage again with --force"
+from pipeline.files import temporary_path
+from stages.data.manifest import AGAIN, Block, Shard
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -152,7 +151,7 @@ def _read_pictures(
     if num_images != shard.num_images:
         raise StageError(
             f"shard {shard.name} holds {num_images:,} pictures, the manifest says "
-            f"{shard.num_images:,}; run the shard stage again with --force"
+            f"{shard.num_images:,}; {AGAIN}"
         )
 
 
@@ -171,7 +170,7 @@ class _TarWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(f".{path.name}.partial")
+        self._partial = temporary_path(path)
 
     def __enter__(self) -> "_TarWriter":
         self._file = _HashingFile(self._partial.open("wb"))

@@ -77,8 +77,8 @@ def shard_dataset(context: Context, settings: Settings, dataset: Dataset) -> Non
 
 
 def _remove_leftovers(output_dir: Path) -> None:
-    """Remove what an earlier try, killed half-way, has left: sharding begins anew."""
-    for pattern in ("*.tar", ".*.partial", MANIFEST_NAME):
+    """Remove what an earlier attempt left that was killed half-way: sharding begins anew."""
+    for pattern in ("*.tar", ".*.tmp", MANIFEST_NAME):
         for leftover in output_dir.glob(pattern):
             leftover.unlink()
     for folder in output_dir.glob(f"{_SCRATCH_PREFIX}*"):

@@ -72,7 +72,7 @@ def test_a_damaged_line_is_named(tmp_path) -> None:
     write(tmp_path, 10)
     with (tmp_path / HISTORY_NAME).open("a") as file:
         file.write("nonsense\n")
-    with pytest.raises(StageError, match=r"history.jsonl:2 is damaged"):
+    with pytest.raises(StageError, match=r"history.jsonl:2: damaged at"):
         read_history(tmp_path)
 
 

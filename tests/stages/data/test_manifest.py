@@ -35,7 +35,7 @@ def test_an_image_is_named_by_split_and_position() -> None:
 
 
 def test_a_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match=r"manifest\.json cannot be read .* run the shard stage"):
+    with pytest.raises(StageError, match=r"manifest\.json: cannot be read .* run the shard stage"):
         read_manifest(tmp_path)
 
 
@@ -58,7 +58,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(
     entry = json.loads(path.read_text())
     damage(entry)
     path.write_text(json.dumps(entry))
-    with pytest.raises(StageError, match=r"manifest\.json is damaged"):
+    with pytest.raises(StageError, match=r"manifest\.json: damaged at"):
         read_manifest(data_dir)
 
 

@@ -127,7 +127,7 @@ def test_a_network_trained_at_finite_p_is_refused(prune_stage, network, tmp_path
 
 def test_a_network_without_history_is_refused(prune_stage, network_dir) -> None:
     (network_dir / "history.jsonl").unlink()
-    with pytest.raises(StageError, match=r"history.jsonl cannot be read"):
+    with pytest.raises(StageError, match=r"history.jsonl: cannot be read"):
         prune_stage()
 
 

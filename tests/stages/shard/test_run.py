@@ -107,7 +107,7 @@ def test_pictures_hold_the_same_images_as_blocks(
 
 def test_what_an_earlier_try_left_is_removed(context: Context, toy: Toy, source_dir: Path) -> None:
     (context.output_dir / "train-000099.tar").write_bytes(b"half")
-    (context.output_dir / ".train-000000.tar.partial").write_bytes(b"half")
+    (context.output_dir / ".train-000000.tar.tmp").write_bytes(b"half")
     (context.output_dir / ".scratch-old").mkdir()
     shard_dataset(context, settings(source_dir), toy("mnist"))
     manifest = read_manifest(context.output_dir)
