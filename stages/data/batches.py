@@ -41,7 +41,7 @@ class Batch:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return Batch(
             *(x.to(device, non_blocking=True) for x in (self.indices, self.images, self.labels))
         )
@@ -55,13 +55,13 @@ class TrainBatches(Protocol):
         """Number and sizes of an epoch's global batches, the same in every epoch."""
 
     def mean_count(self, step: int) -> float:
-        """Images of a step of the epoch divided by the ranks, whose shares may differ.
+        """Return a step's images divided by the ranks, whose shares may differ.
 
         A sum over a share divided by it, averaged over the ranks, is the mean over the batch.
         """
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """This rank's share of each global batch of an epoch, from `start_step` on."""
+        """Yield this rank's share of each global batch of an epoch, from `start_step` on."""
 
 
 class ResidentBatches:
@@ -91,11 +91,11 @@ class ResidentBatches:
         self._settings, self._ranks = settings, ranks
 
     def mean_count(self, step: int) -> float:
-        """Images of a step of the epoch divided by the ranks."""
+        """Return a step's images divided by the ranks."""
         return self.cut.size(step) / self._ranks.world_size
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """This rank's share of each global batch of an epoch, on the image set's device."""
+        """Yield this rank's share of each global batch of an epoch, on the image set's device."""
         data, settings = self._image_set, self._settings
         order = epoch_order(self._block_sizes, settings.seed, epoch, settings.window)
         for step in range(start_step, self.cut.steps):
@@ -105,7 +105,7 @@ class ResidentBatches:
 
 
 def in_order(image_set: ImageSet, batch_size: int, ranks: Ranks = ALONE) -> Iterator[Batch]:
-    """This rank's images of a split, in order: over all ranks each image exactly once.
+    """Yield this rank's images of a split in order; over all ranks each image comes exactly once.
 
     Rank r of R gets images r, r + R, r + 2R, ...; the last batch may be smaller, and a rank may
     have no image at all. Nothing is padded or repeated: count what comes, and add up the counts.

@@ -33,7 +33,7 @@ class RemoteShards(Settings):
     """True lets `url` be a shell command. It runs as you: only for a config that you trust."""
 
     def url_of(self, shard: str) -> str:
-        """Where a shard lies."""
+        """Return where a shard lies."""
         if self.url.startswith("pipe:"):
             return self.url.replace("{shard}", shard)
         return f"{self.url.rstrip('/')}/{shard}"

@@ -35,7 +35,7 @@ class Stream(IntEnum):
 
 
 def draw(counters: Counters, *words: int) -> Counters:
-    """64 random bits for each counter.
+    """Return 64 random bits for each counter.
 
     The stream of splitmix64 (Steele, Lea, Flood 2014) that starts at a hash of the words, read at
     the counters.
@@ -54,7 +54,7 @@ def draw(counters: Counters, *words: int) -> Counters:
 
 
 def draw_below(counters: Counters, limit: int, *words: int) -> Counters:
-    """A whole number in [0, limit) for each counter, uniform to one part in 2^31 / limit.
+    """Return for each counter a whole number in [0, limit), uniform to one part in 2^31 / limit.
 
     Args:
         counters: int64 array or tensor.
@@ -66,7 +66,7 @@ def draw_below(counters: Counters, limit: int, *words: int) -> Counters:
 
 
 def permutation(num: int, *words: int) -> NDArray[np.int64]:
-    """A random order of range(num), (num,) int64."""
+    """Return a random order of range(num), (num,) int64."""
     return np.argsort(draw(np.arange(num, dtype=np.int64), *words), kind="stable")
 
 

@@ -57,7 +57,7 @@ class Split(FrozenModel):
         return self
 
     def block_sizes(self) -> tuple[int, ...]:
-        """Images of each block, in order; a shard of single pictures counts as one block."""
+        """Return each block's images, in order; a shard of single pictures is one block."""
         return tuple(
             size
             for shard in self.shards
@@ -65,7 +65,7 @@ class Split(FrozenModel):
         )
 
     def first_indices(self) -> tuple[int, ...]:
-        """For each shard the index in the split of its first image."""
+        """Return for each shard the index in the split of its first image."""
         firsts, total = [], 0
         for shard in self.shards:
             firsts.append(total)
@@ -98,7 +98,7 @@ class Manifest(FrozenModel):
     splits: dict[str, Split]
 
     def split(self, name: str) -> Split:
-        """The split of that name.
+        """Return the split of that name.
 
         Raises:
             StageError: there is none.
@@ -113,12 +113,12 @@ class Manifest(FrozenModel):
 
 
 def image_key(split: str, index: int) -> str:
-    """The name of an image everywhere: split and position in it, `test-000123`."""
+    """Return an image's name, which is its split and its position there: `test-000123`."""
     return f"{split}-{index:06d}"
 
 
 def image_index(key: str) -> int:
-    """The position in its split of the image named `key`."""
+    """Return the position in its split of the image named `key`."""
     return int(key.rpartition("-")[2])
 
 

@@ -146,7 +146,7 @@ class Summary(FrozenModel):
 
 
 def image_digest(image: NDArray[np.uint8]) -> str:
-    """The sha256 of an image's pixels, uint8 (C, H, W) in C order."""
+    """Return the sha256 of an image's pixels, uint8 (C, H, W) in C order."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 

@@ -12,7 +12,6 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,9 +93,7 @@ def verify_shard(data_dir: Path, shard: Shard) -> None:
     """
     path = data_dir / shard.name
     try:
-        with path.open("rb") as file:
-            num_bytes = os.fstat(file.fileno()).st_size
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        num_bytes, sha256 = _size_and_sha256(path)
     except OSError as error:
         raise StageError(f"shard {path} cannot be read ({error.strerror}); {AGAIN}") from error
     _refuse_damage(path, shard, num_bytes, sha256)
@@ -105,7 +102,7 @@ def verify_shard(data_dir: Path, shard: Shard) -> None:
 def read_samples(
     content: bytearray, shard: Shard, image_shape: tuple[int, int, int]
 ) -> Iterator[Sample]:
-    """The samples of a shard whose content `read_shard` has verified.
+    """Yield the samples of a shard whose content `read_shard` has verified.
 
     Blocks are views of the content, found by the manifest's offsets; pictures are decoded.
     """
@@ -116,6 +113,11 @@ def read_samples(
         images = np.frombuffer(content, np.uint8, count, block.images_offset)
         labels = np.frombuffer(content, "<i8", block.num_images, block.labels_offset)
         yield Sample(block.key, images.reshape(block.num_images, *image_shape), labels)
+
+
+def _size_and_sha256(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _refuse_damage(path: Path, shard: Shard, num_bytes: int, sha256: str) -> None:
@@ -166,67 +168,45 @@ def _read_into(file: io.RawIOBase | io.FileIO, content: bytearray) -> int:
 
 
 class _TarWriter:
-    """A USTAR file without times or owners, hashed as it is written, renamed when whole."""
+    """Writes a USTAR file without times or owners, and gives it its name once it is whole."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._partial = temporary_path(path)
+        self._path, self._partial = path, temporary_path(path)
 
     def __enter__(self) -> "_TarWriter":
-        self._file = _HashingFile(self._partial.open("wb"))
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
+        self._tar = tarfile.open(self._partial, "w", format=tarfile.USTAR_FORMAT)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._tar.close()
-        self._file.close()
-        if kind is None:
+            self._num_bytes, self._sha256 = _size_and_sha256(self._partial)
             self._partial.replace(self._path)
         else:
+            assert self._tar.fileobj is not None
+            self._tar.fileobj.close()
             self._partial.unlink(missing_ok=True)
 
     def add(self, name: str, content: bytes) -> int:
-        """Add a member; returns the offset of its content in the tar."""
+        """Add a member and return the offset of its content in the tar."""
         member = tarfile.TarInfo(name)  # mtime 0, owner 0:0 without a name, mode 0644
         member.size = len(content)
-        offset = self._file.tell() + tarfile.BLOCKSIZE
+        offset = self._tar.offset + tarfile.BLOCKSIZE
         self._tar.addfile(member, io.BytesIO(content))
         return offset
 
     def add_array(self, name: str, array: NDArray[np.generic]) -> int:
-        """Add an array as .npy; returns the offset of its first element in the tar."""
+        """Add an array as .npy and return the offset of its first element in the tar."""
         npy = io.BytesIO()
         np.lib.format.write_array(npy, np.ascontiguousarray(array), (1, 0), allow_pickle=False)
         return self.add(name, npy.getvalue()) + npy.tell() - array.nbytes
 
     def shard(self, num_images: int, blocks: tuple[Block, ...]) -> Shard:
-        """The manifest's entry for the finished file."""
+        """Return the manifest's entry for the finished file."""
         return Shard(
             name=self._path.name,
             num_images=num_images,
-            num_bytes=self._file.tell(),
-            sha256=self._file.sha256.hexdigest(),
+            num_bytes=self._num_bytes,
+            sha256=self._sha256,
             blocks=blocks,
         )
-
-
-class _HashingFile(io.RawIOBase):
-    """A file to write that keeps its length and sha256."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._target, self._length = file, 0
-        self.sha256 = hashlib.sha256()
-
-    def write(self, content: bytes) -> int:  # type: ignore[override]  # only bytes come here
-        self.sha256.update(content)
-        self._target.write(content)
-        self._length += len(content)
-        return len(content)
-
-    def tell(self) -> int:
-        return self._length
-
-    def close(self) -> None:
-        self._target.close()
-        super().close()

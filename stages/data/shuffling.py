@@ -11,7 +11,7 @@ A split of at most `window` images is permuted as a whole. A larger one is mixed
 2. a lane mixes `window / LANES` images at a time;
 3. the epoch takes one image from each lane in turn.
 
-Rank r of R reads the lanes v with v mod R = r, so every rank reads its own part of the data from
+Rank r of R reads the lanes v with v mod R = r. So every rank reads its own part of the data from
 one end to the other, and a batch holds images from all over the split.
 """
 
@@ -40,11 +40,11 @@ class EpochBatches:
     steps: int
 
     def start(self, step: int) -> int:
-        """Position in the epoch's order of the first image of a step."""
+        """Return where in the epoch's order a step begins."""
         return step * self.num_images // self.steps
 
     def size(self, step: int) -> int:
-        """Images of a step, over all ranks."""
+        """Return the images of a step, over all ranks."""
         return self.start(step + 1) - self.start(step)
 
 
@@ -71,7 +71,7 @@ def cut_epoch(num_images: int, batch_size: int, ranks: Ranks) -> EpochBatches:
 
 
 def epoch_order(block_sizes: Sequence[int], seed: int, epoch: int, window: int) -> Indices:
-    """The index of the image at each position of an epoch.
+    """Return the index of the image at each position of an epoch.
 
     Args:
         block_sizes: images of each block of the split, in its order.
@@ -97,12 +97,12 @@ def epoch_order(block_sizes: Sequence[int], seed: int, epoch: int, window: int) 
 
 
 def lane_window(window: int) -> int:
-    """Images that a lane mixes at a time."""
+    """Return how many images a lane mixes at a time."""
     return max(1, window // LANES)
 
 
 def share_of_rank(num_positions: int, ranks: Ranks, start: int = 0) -> Indices:
-    """The positions, from `start` up to `num_positions`, whose images a rank trains on."""
+    """Return the positions from `start` to `num_positions` whose images a rank trains on."""
     positions = np.arange(start, num_positions)
     mine: Indices = positions[positions % LANES % ranks.world_size == ranks.rank]
     return mine

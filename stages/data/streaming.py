@@ -31,7 +31,7 @@ from stages.data.shards import verify_shard
 from stages.data.shuffling import LANES, Indices, cut_epoch, epoch_order, lane_window, share_of_rank
 
 BATCHES_AHEAD = 4
-"""Batches cut and waiting; a step takes longer than a cut, so this hides a slow one."""
+"""Batches that wait to be used: cutting one takes less time than a step, so few hide a delay."""
 
 
 class StreamingBatches:
@@ -68,11 +68,11 @@ class StreamingBatches:
         self._blocks = _Blocks(data_dir, manifest, entry)
 
     def mean_count(self, step: int) -> float:
-        """Images of a step of the epoch divided by the ranks."""
+        """Return a step's images divided by the ranks."""
         return self.cut.size(step) / self._ranks.world_size
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """This rank's share of each global batch of an epoch, in memory of the CPU.
+        """Yield this rank's share of each global batch of an epoch, in memory of the CPU.
 
         Raises:
             StageError: a shard cannot be read any more.
@@ -134,7 +134,7 @@ class StreamingBatches:
                 step, parts, taken = step + 1, [], end
 
     def _windows(self, order: Indices, start: int) -> Iterator[tuple[Indices, "_Window"]]:
-        """This rank's positions and images of each window from `start` on, one read ahead."""
+        """Yield this rank's positions and images of each window from `start` on."""
         is_whole = len(order) <= self._settings.window
         length = len(order) if is_whole else lane_window(self._settings.window) * LANES
         ends = range(start // length * length + length, len(order) + length, length)

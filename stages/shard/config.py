@@ -59,5 +59,5 @@ class Settings(StageSettings):
 
     @property
     def source_dir(self) -> Path:
-        """Where the raw files are."""
+        """The folder of the raw files."""
         return self.source or Path("data") / self.dataset

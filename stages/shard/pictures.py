@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 def picture_split(
     paths: Sequence[Path], labels: Labels, image_shape: tuple[int, int, int]
 ) -> SourceSplit:
-    """A split whose images are picture files, all of one shape."""
+    """Return a split whose images are picture files, all of one shape."""
 
     def read_images(positions: Positions) -> Images:
         return np.stack([read_picture(paths[position], image_shape) for position in positions])
@@ -33,7 +33,7 @@ def picture_split(
 
 
 def picture_shape(path: Path) -> tuple[int, int, int]:
-    """Height, width and channels (1 grey, 3 colour) of a picture, from its header alone.
+    """Read height, width and channels (1 grey, 3 colour) from a picture's header.
 
     Raises:
         StageError: it is no picture, or one that has no plain grey or colour values.
@@ -44,7 +44,7 @@ def picture_shape(path: Path) -> tuple[int, int, int]:
 
 
 def read_picture(path: Path, image_shape: tuple[int, int, int]) -> Images:
-    """A picture as (H, W, C); a grey picture among coloured ones has three equal channels.
+    """Return a picture as (H, W, C); a grey one among coloured ones has three equal channels.
 
     Raises:
         StageError: it cannot be read, has another size, or is coloured where grey is due.
@@ -67,7 +67,7 @@ def read_picture(path: Path, image_shape: tuple[int, int, int]) -> Images:
 
 
 def digest_tree(root: Path, paths: Sequence[Path], source_context: SourceContext) -> SourceFile:
-    """One checksum for many files: of the sorted lines `<path from root> <sha256>`.
+    """Return one checksum for many files: of the sorted lines `<path from root> <sha256>`.
 
     Raises:
         StageError: a file cannot be read.
@@ -88,7 +88,7 @@ def digest_tree(root: Path, paths: Sequence[Path], source_context: SourceContext
 def in_parallel(
     function: Callable[[Path], Result], paths: Sequence[Path], progress: Progress
 ) -> list[Result]:
-    """`function` of every path, by one thread a core; stops at the first failure."""
+    """Return `function` of every path, by one thread a core; stop at the first failure."""
     # A thousand tasks, not one a path: a million tasks in the queue would take a gigabyte.
     size = max(1, len(paths) // 1000)
     chunks = [paths[start : start + size] for start in range(0, len(paths), size)]

@@ -25,7 +25,7 @@ class ShardPlan:
     images_per_block: int
 
     def blocks(self) -> list[tuple[int, Positions]]:
-        """Index in the split of each block's first image, and the positions of its images."""
+        """Return of each block the split's index of its first image, and its images' positions."""
         starts = range(0, len(self.positions), self.images_per_block)
         return [
             (self.first_index + start, self.positions[start : start + self.images_per_block])
@@ -36,7 +36,7 @@ class ShardPlan:
 def plan_splits(
     num_train: int, num_test: int, validation_images: int, seed: int
 ) -> dict[str, tuple[str, Positions]]:
-    """Split name -> (source split, positions in it).
+    """Return for each split by name its source split and the positions there.
 
     The training images are shuffled once; the first `validation_images` of that order are the
     validation split. The test images keep their published order, so that `test-000123` is image

@@ -9,13 +9,13 @@ Histogram = NDArray[np.int64]
 
 
 def pixel_histogram(images: NDArray[np.uint8]) -> Histogram:
-    """How often each channel of images (n, H, W, C) has each value: (C, 256)."""
+    """Count how often each channel of images (n, H, W, C) has each value: (C, 256)."""
     channels = images.reshape(-1, images.shape[3]).T
     return np.stack([np.bincount(channel, minlength=256) for channel in channels])
 
 
 def mean_and_std(histogram: Histogram) -> tuple[tuple[float, ...], float]:
-    """Channel means and the one std of pixels in [0, 1], rounded to four decimals.
+    """Return channel means and the one std of pixels in [0, 1], rounded to four decimals.
 
     std^2 is the mean over channels of the variance around the channel's own mean.
 

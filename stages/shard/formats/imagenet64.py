@@ -81,7 +81,7 @@ def _mapped_split(batches: list[tuple[Images, Labels]]) -> SourceSplit:
 
 
 def _read_batch(path: Path, scratch_dir: Path) -> tuple[Images, Labels]:
-    """The mapped rows (N, 12288) of a batch, and its labels from 0 up."""
+    """Return the mapped rows (N, 12288) of a batch, and its labels from 0 up."""
     try:
         with zipfile.ZipFile(path) as archive:
             rows = _map_member(path, archive, "data.npy", scratch_dir)
@@ -124,7 +124,7 @@ def _map_member(path: Path, archive: zipfile.ZipFile, name: str, scratch_dir: Pa
 
 
 def _content_offset(file: BinaryIO, member: zipfile.ZipInfo) -> int:
-    """Where a member's content starts: behind its local header of 30 bytes, name and extras."""
+    """Return where a member's content starts: after its header of 30 bytes, name and extras."""
     file.seek(member.header_offset + 26)
     name_bytes, extra_bytes = np.frombuffer(file.read(4), "<u2")
     return member.header_offset + 30 + int(name_bytes) + int(extra_bytes)

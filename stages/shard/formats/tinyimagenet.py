@@ -86,7 +86,7 @@ def _val_pictures(annotations: Path, codes: list[str]) -> list[tuple[Path, int]]
 
 
 def _class_names(words: Path, codes: list[str]) -> tuple[str, ...]:
-    """The first of each class's names."""
+    """Return the first of each class's names."""
     names = dict(line.partition("\t")[::2] for line in _read_lines(words))
     absent = [code for code in codes if not names.get(code)]
     if absent:
