@@ -1,6 +1,8 @@
-"""The order of stages that their inputs ask for; what is wrong with it is said by name."""
+"""The order in which stages run, and the mistakes in what they read."""
 
+import heapq
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 
 from pipeline.spec.diagnostics import KeyPath, did_you_mean, shown
 from pipeline.spec.settings import Inputs, input_path
@@ -10,27 +12,28 @@ Wiring = Mapping[str, Mapping[str, str]]
 
 
 def running_order(wiring: Wiring) -> list[str]:
-    """Every stage behind the stages that it reads; otherwise as written in the spec.
+    """Sort stages so that each follows those it reads; of those ready, the first in the spec runs.
 
     The graph must have no mistake: see `wiring_mistakes`.
     """
+    names = list(wiring)
+    numbers = {stage: number for number, stage in enumerate(names)}
+    sorter = TopologicalSorter({stage: wiring[stage].values() for stage in names})
+    sorter.prepare()
     order: list[str] = []
-
-    def visit(stage: str) -> None:
-        if stage not in order:
-            for source in wiring[stage].values():
-                visit(source)
-            order.append(stage)
-
-    for stage in wiring:
-        visit(stage)
+    ready: list[int] = []
+    while sorter.is_active():
+        for stage in sorter.get_ready():
+            heapq.heappush(ready, numbers[stage])
+        order.append(names[heapq.heappop(ready)])
+        sorter.done(order[-1])
     return order
 
 
 def wiring_mistakes(
     wiring: Wiring, kinds: Mapping[str, str], inputs: Mapping[str, type[Inputs]]
 ) -> Iterator[tuple[KeyPath, str]]:
-    """Every input that names no stage, a stage of an unfit kind, or closes a circle.
+    """Find every input that names no stage, names one of a wrong kind, or closes a circle.
 
     Args:
         wiring: the inputs as written; they may name stages that do not exist.
@@ -77,23 +80,14 @@ def _misfit(
 
 
 def _circles(wiring: Wiring) -> Iterator[list[str]]:
-    """Each circle once, from the stage written first in it and back to it: [a, b, a]."""
-    seen: set[frozenset[str]] = set()
-    for start in wiring:
-        path = _path_back(wiring, start)
-        if path and not (set(path) & set().union(*seen)):
-            seen.add(frozenset(path))
-            yield path
-
-
-def _path_back(wiring: Wiring, start: str) -> list[str] | None:
-    """A shortest way from a stage along its inputs back to itself."""
-    paths, reached = [[start]], {start}
-    for path in paths:
-        for source in wiring[path[-1]].values():
-            if source == start:
-                return [*path, start]
-            if source in wiring and source not in reached:
-                reached.add(source)
-                paths.append([*path, source])
-    return None
+    """Name circles that share no stage, each from its first stage in the spec: [a, b, a]."""
+    left = list(wiring)
+    while True:
+        sources = {stage: [x for x in wiring[stage].values() if x in left] for stage in left}
+        try:
+            return TopologicalSorter(sources).prepare()
+        except CycleError as error:
+            circle = error.args[1][:0:-1]
+        start = circle.index(min(circle, key=left.index))
+        yield [*circle[start:], *circle[: start + 1]]
+        left = [stage for stage in left if stage not in circle]

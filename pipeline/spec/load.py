@@ -3,29 +3,32 @@
 import importlib
 import importlib.util
 import pkgutil
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pipeline.errors import UserError
 from pipeline.spec.diagnostics import did_you_mean, nearest, shown
 from pipeline.spec.graph import running_order, wiring_mistakes
 from pipeline.spec.overrides import apply_override
 from pipeline.spec.resources import PipelineResources
-from pipeline.spec.settings import Inputs, StageSettings, flat_inputs
+from pipeline.spec.settings import Inputs, Settings, StageSettings, flat_inputs, text_like
 from pipeline.spec.sweep import (
     Axis,
-    Member,
+    AxisName,
+    AxisSettings,
+    Combination,
     Sweep,
     axes_of_stages,
-    blame_member,
+    combinations_of,
     full_name,
-    members_over,
     read_axes,
+    report_in_sweep,
     sweep_of,
-    with_member,
+    with_combination,
 )
 from pipeline.spec.validation import validate
 from pipeline.spec.yaml_document import Document, read_document
@@ -33,9 +36,33 @@ from pipeline.spec.yaml_document import Document, read_document
 STAGE_PACKAGE = "stages"
 """Where stages are found by their kind: `stages/<kind>/config.py` and `stages/<kind>/run.py`."""
 
-_PIPELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-_TOP = ("name", "matrix", "resources", "stages")
+_FIRST = "beginning with a letter or digit"
+StageName = Annotated[
+    str,
+    text_like(
+        "[A-Za-z0-9][A-Za-z0-9_-]{0,99}",
+        f"a stage's name is letters, digits, _ and -, {_FIRST}",
+    ),
+]
+
+
+class SpecFile(Settings):
+    """The top of a spec."""
+
+    name: Annotated[
+        str,
+        text_like(
+            "[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
+            f"a folder is named so: use letters, digits and . _ -, {_FIRST}",
+        ),
+    ]
+    """The folder of results has this name."""
+    stages: dict[StageName, dict[str, Any] | None] = Field(min_length=1)
+    """By name, the settings of each stage."""
+    matrix: dict[AxisName, AxisSettings] = Field(default_factory=dict)
+    """By name, the axes of a sweep."""
+    resources: PipelineResources = PipelineResources()
+    """What the stages ask the cluster for."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +77,7 @@ class Stage:
     member: int | None = None
     """Which member of a sweep it is, counted from 0; None: the stage is made once."""
     sweep: Sweep | None = None
-    """The members that it aggregates_sweep; None: it reads one artifact an input."""
+    """The members that it aggregates; None: it reads one artifact an input."""
 
     @property
     def base(self) -> str:
@@ -65,12 +92,12 @@ class Spec:
     path: Path
     name: str
     stages: tuple[Stage, ...]
-    """In running order: a stage stands behind the stages that it reads."""
+    """In running order: a stage follows the stages that it reads."""
     package: str = STAGE_PACKAGE
     resources: PipelineResources = field(default_factory=PipelineResources)
 
     def stage(self, name: str) -> Stage:
-        """The stage of exactly this name.
+        """Find the stage of exactly this name.
 
         Raises:
             UserError: there is none.
@@ -78,7 +105,7 @@ class Spec:
         return next(stage for stage in self.named(name) if stage.name == name)
 
     def named(self, name: str) -> list[Stage]:
-        """The stage of this name, or all members of a sweep that share it.
+        """Find the stage of this name, or all members of a sweep that share it.
 
         Raises:
             UserError: there is none.
@@ -91,7 +118,7 @@ class Spec:
 
 
 def base_name(name: str) -> str:
-    """The name of a stage, or of an input, without the member of a sweep behind it."""
+    """Cut the member of a sweep off the name of a stage or of an input."""
     return name.partition(".")[0]
 
 
@@ -108,12 +135,13 @@ def load_spec(path: Path, overrides: Sequence[str] = (), package: str = STAGE_PA
             wrong, and what would be right.
     """
     document = read_document(_content(path), str(path))
-    resources = PipelineResources()
+    resources, stages = PipelineResources(), list[Stage]()
     if isinstance(document.value, dict):
         for number, override in enumerate(overrides):
             apply_override(document, override, number)
-        stages = _check(document, package)
-        resources = _check_resources(document)
+        top = _check_top(document)
+        if top:
+            resources, stages = top.resources, _check_stages(document, top, package)
     if document.mistakes:
         mistakes = sorted(document.mistakes)
         count = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
@@ -125,14 +153,14 @@ def load_spec(path: Path, overrides: Sequence[str] = (), package: str = STAGE_PA
 
 
 def load_settings_class(package: str, kind: str) -> type[StageSettings]:
-    """The class `Settings` of `<package>/<kind>/config.py`."""
+    """Import the class `Settings` of `<package>/<kind>/config.py`."""
     settings: type[StageSettings] = importlib.import_module(f"{package}.{kind}.config").Settings
     assert issubclass(settings, StageSettings), f"{settings} must be a StageSettings"
     return settings
 
 
 def stage_kinds(package: str) -> list[str]:
-    """Every kind of stage: the packages that hold both a `config.py` and a `run.py`."""
+    """List the kinds of stage: the packages that hold both a `config.py` and a `run.py`."""
     folder = importlib.import_module(package).__path__
     return [
         found.name
@@ -160,97 +188,67 @@ def _spec_files(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("*.y*ml")] if folder.is_dir() else []
 
 
-def _check(document: Document, package: str) -> list[Stage]:
-    """Every valid stage; what is wrong is noted in the document."""
-    spec = document.value
-    for key in [key for key in spec if key not in _TOP]:
-        document.report((key,), f"no such setting; {did_you_mean(key, _TOP)}")
-    _check_name(document, spec)
-    stages = spec.get("stages")
-    if not isinstance(stages, dict) or not stages:
-        if not document.has_mistake_at(("stages",)):
-            document.report(("stages",), "is missing; it holds a group of settings for each stage")
-        return []
+def _check_top(document: Document) -> SpecFile | None:
+    """Check the top of a spec; of a wrong one, what is right is used to check the rest."""
+    found = validate(SpecFile, document.value)
+    if isinstance(found, list):
+        right = dict(document.value)
+        for path, message in found:
+            document.report_once(path, message)
+            key = str(path[0])
+            if key in ("stages", "matrix") and len(path) > 1 and key in right:
+                right[key] = {name: value for name, value in right[key].items() if name != path[1]}
+            else:
+                right.pop(key, None)
+        found = validate(SpecFile, {"name": "wrong", **right})
+    if isinstance(found, list):
+        return None
+    for name in found.resources.stages.keys() - document.value["stages"].keys():
+        message = f"no stage has this name; {did_you_mean(name, document.value['stages'])}"
+        document.report(("resources", "stages", name), message)
+    return found
+
+
+def _check_stages(document: Document, top: SpecFile, package: str) -> list[Stage]:
+    """Make every valid stage; what is wrong is reported to the document."""
     kinds = stage_kinds(package)
-    axes = read_axes(document)
-    reach = axes_of_stages(axes, _check_wiring(document, stages, package, kinds))
+    axes = read_axes(document, top.matrix)
+    reach = axes_of_stages(axes, _check_wiring(document, package, kinds))
     found = []
-    for name in stages:
-        for member in members_over(reach[name]):
-            stage = _check_stage(document, name, member, package, kinds)
+    for name in top.stages:
+        for combination in combinations_of(reach[name]):
+            stage = _check_stage(document, name, combination, package, kinds)
             if stage and stage.settings.aggregates_sweep:
                 _refuse_own_axes(document, name, axes)
-                found.append(_gathering(stage, reach, document.value.get("matrix", {})))
+                found.append(_aggregating(stage, reach, document.value.get("matrix", {})))
                 break
             if stage:
-                found.append(_as_member(stage, member, reach))
+                found.append(_as_member(stage, combination, reach))
     return found
-
-
-def _check_resources(document: Document) -> PipelineResources:
-    given = document.value.get("resources", {})
-    if document.has_mistake_at(("resources",)):
-        return PipelineResources()
-    if not isinstance(given, dict):
-        message = f'{shown(given)} is given; must be a group, e.g. {{time: "4:00:00"}}'
-        document.report(("resources",), message)
-        return PipelineResources()
-    found = validate(PipelineResources, given)
-    if isinstance(found, list):
-        for inner, message in found:
-            document.report(("resources", *inner), message)
-        return PipelineResources()
-    names = document.value.get("stages")
-    known = list(names) if isinstance(names, dict) else []
-    for name in found.stages:
-        if name not in known:
-            message = f"no stage has this name; {did_you_mean(name, known)}"
-            document.report(("resources", "stages", name), message)
-    return found
-
-
-def _check_name(document: Document, spec: dict[str, Any]) -> None:
-    name = spec.get("name")
-    if document.has_mistake_at(("name",)):
-        return
-    if name is None:
-        stem = re.sub(r"[^A-Za-z0-9._-]", "_", Path(document.file_name).stem)
-        document.report(("name",), f"is missing; it names the folder of results, e.g. name: {stem}")
-    elif not isinstance(name, str) or not _PIPELINE_NAME.fullmatch(name):
-        message = "names a folder: use letters, digits and . _ -, and begin with a letter or digit"
-        document.report(("name",), f"{shown(name)} {message}")
 
 
 def _check_stage(
-    document: Document, name: str, member: Member, package: str, kinds: list[str]
+    document: Document, name: str, combination: Combination, package: str, kinds: list[str]
 ) -> Stage | None:
-    """A stage with the settings that a member of a sweep gives it."""
+    """Make a stage with the settings that a combination of a sweep gives it."""
     path = ("stages", name)
-    value = document.value["stages"][name]
-    if not _STAGE_NAME.fullmatch(name):
-        message = "a stage's name is letters, digits, _ and -, and begins with a letter or digit"
-        document.report(path, message)
-        return None
-    kind = _kind_of(name, value)
+    value = document.value["stages"][name] or {}
+    kind = value.get("kind", name)
     if document.has_mistake_at(path) or document.has_mistake_at((*path, "kind")):
         return None
-    if value is not None and not isinstance(value, dict):
-        document.report(path, f"{shown(value)} is given; a stage is a group of settings")
-        return None
     if kind not in kinds:
-        has_kind = isinstance(value, dict) and "kind" in value
         message = f"no kind of stage is called {shown(kind)}; {did_you_mean(str(kind), kinds)}"
-        hint = "" if has_kind else " (or name one with `kind:`)"
-        document.report((*path, "kind") if has_kind else path, message + hint)
+        hint = "" if "kind" in value else " (or name one with `kind:`)"
+        document.report((*path, "kind") if "kind" in value else path, message + hint)
         return None
     # An absent `inputs` is filled in, so that each missing input is named.
-    given = {"inputs": {}, **{key: item for key, item in (value or {}).items() if key != "kind"}}
-    given = with_member(given, name, member)
+    given = {"inputs": {}, **{key: item for key, item in value.items() if key != "kind"}}
+    given = with_combination(given, name, combination)
     settings = validate(load_settings_class(package, str(kind)), given)
     if isinstance(settings, StageSettings):
         return Stage(name, str(kind), settings, flat_inputs(settings.inputs))
     for inner, message in settings:
-        blame_member(document, (*path, *inner), message, member)
+        report_in_sweep(document, (*path, *inner), message, combination)
     return None
 
 
@@ -261,49 +259,46 @@ def _refuse_own_axes(document: Document, name: str, axes: Sequence[Axis]) -> Non
             document.report(("matrix", axis.name), message)
 
 
-def _as_member(stage: Stage, member: Member, reach: Mapping[str, Sequence[Axis]]) -> Stage:
-    """One member of a sweep: it reads the members that share its values."""
-    if not member:
+def _as_member(
+    stage: Stage, combination: Combination, reach: Mapping[str, Sequence[Axis]]
+) -> Stage:
+    """Make one member of a sweep of a stage; it reads the members that share its values."""
+    if not combination:
         return stage
     inputs = {
-        name: full_name(source, [pair for pair in member if pair[0] in reach.get(source, ())])
+        name: full_name(source, [pair for pair in combination if pair[0] in reach.get(source, ())])
         for name, source in stage.inputs.items()
     }
-    number = members_over(reach[stage.name]).index(member)
-    return replace(stage, name=full_name(stage.name, member), inputs=inputs, member=number)
+    number = combinations_of(reach[stage.name]).index(combination)
+    return replace(stage, name=full_name(stage.name, combination), inputs=inputs, member=number)
 
 
-def _gathering(
+def _aggregating(
     stage: Stage, reach: Mapping[str, Sequence[Axis]], matrix: Mapping[str, Any]
 ) -> Stage:
-    """A stage that reads every member of the stages that it reads."""
+    """Let a stage read every member of the stages that it reads."""
     axes = reach[stage.name]
     if not axes:
         return stage
     inputs = {
-        full_name(name, member): full_name(source, member)
+        full_name(name, combination): full_name(source, combination)
         for name, source in stage.inputs.items()
-        for member in members_over(reach.get(source, ()))
+        for combination in combinations_of(reach.get(source, ()))
     }
     return replace(stage, inputs=inputs, sweep=sweep_of(matrix, axes))
 
 
-def _kind_of(name: str, stage: Any) -> Any:
-    return stage.get("kind", name) if isinstance(stage, dict) else name
-
-
 def _check_wiring(
-    document: Document, stages: dict[str, Any], package: str, known_kinds: list[str]
+    document: Document, package: str, known_kinds: list[str]
 ) -> dict[str, dict[str, str]]:
     """Check the inputs as written, so that a wrong setting elsewhere hides no wrong input."""
     wiring: dict[str, dict[str, str]] = {}
     kinds: dict[str, str] = {}
     declared: dict[str, type[Inputs]] = {}
-    for name, stage in stages.items():
-        given = stage.get("inputs") if isinstance(stage, dict) else None
-        named = given.items() if isinstance(given, dict) else ()
-        wiring[name] = flat_inputs(named)
-        kind = _kind_of(name, stage)
+    for name, value in document.value["stages"].items():
+        stage = value if isinstance(value, dict) else {}
+        inputs, kind = stage.get("inputs"), stage.get("kind", name)
+        wiring[name] = flat_inputs(inputs.items() if isinstance(inputs, dict) else ())
         if kind in known_kinds:
             kinds[name] = kind
             declared[name] = _inputs_class(package, kind)
@@ -311,8 +306,7 @@ def _check_wiring(
                 key: item for key, item in wiring[name].items() if declared[name].has(key)
             }
     for path, message in wiring_mistakes(wiring, kinds, declared):
-        if not document.has_mistake_at(path):
-            document.report(path, message)
+        document.report_once(path, message)
     return wiring
 
 

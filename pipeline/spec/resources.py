@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, field_validator
 
-from pipeline.spec.settings import Settings
+from pipeline.spec.settings import Settings, text_like
 
 OURS = frozenset(
     ("array", "dependency", "job-name", "kill-on-invalid-dep", "output", "parsable", "wrap")
@@ -24,7 +24,7 @@ Word = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_print
 
 
 class Resources(Settings):
-    """What one stage asks for. What is left out is the site's default, or that of all stages."""
+    """What one stage asks for; what it leaves out is as for all stages, or the site's default."""
 
     nodes: int | None = Field(default=None, ge=1)
     """Machines; more than one only for stages that many ranks can share."""
@@ -32,31 +32,26 @@ class Resources(Settings):
     """One rank for each; 0 or left out: one rank a node, on the CPU."""
     cpus: int | None = Field(default=None, ge=1)
     """Cores a rank: for data loading beside a GPU, for everything without one."""
-    memory: str | None = None
+    memory: (
+        Annotated[str, text_like(r"[1-9]\d*[KMGT]", "write a whole number and K, M, G or T: 64G")]
+        | None
+    ) = None
     """Of a node: `64G`."""
-    time: str | None = None
-    """The limit, in quotes: `"30"` minutes, `"4:00:00"` or `"2-12:00:00"`. Training goes on in a
-    second job where it does not suffice."""
+    time: (
+        Annotated[
+            str,
+            text_like(r"(\d+-)?\d+(:\d\d){0,2}", 'write minutes "30", 4:00:00 or 2-12:00:00'),
+        ]
+        | None
+    ) = None
+    """The limit: `"30"` minutes, in quotes, or `4:00:00` or `2-12:00:00`. Training that needs more
+    goes on in a second job."""
     partition: Word | None = None
     account: Word | None = None
     constraint: Word | None = None
     """Features that the nodes must have: `"h200&nvlink"`."""
     extra: tuple[Word, ...] = ()
     """Further flags of sbatch, each as one word: `--qos=long`."""
-
-    @field_validator("memory")
-    @classmethod
-    def _memory_is_a_size(cls, text: str | None) -> str | None:
-        if text is not None and not re.fullmatch(r"[1-9]\d*[KMGT]", text):
-            raise ValueError(f"memory {text!r}: write a whole number and K, M, G or T: 64G")
-        return text
-
-    @field_validator("time")
-    @classmethod
-    def _time_is_a_limit(cls, text: str | None) -> str | None:
-        if text is not None and not re.fullmatch(r"(\d+-)?\d+(:\d\d){0,2}", text):
-            raise ValueError(f'time {text!r}: write minutes "30", "4:00:00" or "2-12:00:00"')
-        return text
 
     @field_validator("extra")
     @classmethod

@@ -1,10 +1,14 @@
 """What a stage's `config.py` is built from: frozen pydantic models, read from YAML, no torch."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, get_args
 
+from pydantic import AfterValidator
+
 from pipeline.files import FrozenModel
+from pipeline.spec.diagnostics import shown
 
 
 class Settings(FrozenModel):
@@ -39,6 +43,17 @@ class Inputs(Settings):
         """The kinds of stage that input `name` may come from; None: any kind."""
         field = cls.model_fields[name.partition("-")[0]]
         return _declared_kinds((*field.metadata, field.annotation))
+
+
+def text_like(pattern: str, message: str) -> AfterValidator:
+    """Refuse, with a message about what is right, a text that does not match all of a pattern."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(f"{shown(text)}: {message}")
+        return text
+
+    return AfterValidator(check)
 
 
 def flat_inputs(inputs: Iterable[tuple[str, Any]]) -> dict[str, str]:
@@ -82,11 +97,11 @@ class StageSettings(Settings):
     """The most processes that can share this stage; None: as many as the machine offers."""
 
     aggregates_sweep: ClassVar[bool] = False
-    """True for a stage that is made once from all members of a sweep (`pipeline.spec.sweep`)."""
+    """True for a stage that is made once, from all members of a sweep."""
 
     runtime_only: ClassVar[tuple[str, ...]] = ()
-    """Settings that decide how fast a result comes, not what it is: changing one neither makes an
-    artifact stale nor keeps an earlier attempt from being continued."""
+    """Settings that change how fast a result comes but not the result: changing one neither makes
+    an artifact stale nor keeps an earlier attempt from being continued."""
 
     inputs: Inputs = Inputs()
 

@@ -1,15 +1,19 @@
-"""A YAML text as plain values, each with the place where it was written."""
+"""A YAML text as plain values, each with the place where it was written.
 
+Bare words follow YAML 1.2: only true and false are booleans; `010`, `4:00:00` and dates are text.
+"""
+
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, cast
 
 import yaml
+from yaml.constructor import SafeConstructor
 from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pipeline.spec.diagnostics import KeyPath, Location, Mistake, shown
-from pipeline.spec.scalars import AmbiguousScalar, read_bare_word
 
 MAX_DEPTH = 40
 """No spec nests deeper; a deeper text is a slip or an attack on the parser's stack."""
@@ -37,6 +41,11 @@ class Document:
     def report(self, path: KeyPath, message: str, place: Location | None = None) -> None:
         """Note a mistake at `path`."""
         self.mistakes.append(Mistake(place or self.place(path), path, message))
+
+    def report_once(self, path: KeyPath, message: str) -> None:
+        """Note a mistake at `path`, unless the value there is already known to be wrong."""
+        if not self.has_mistake_at(path):
+            self.report(path, message)
 
     def has_mistake_at(self, path: KeyPath) -> bool:
         """True when the value at `path`, or a group around it, is known to be wrong."""
@@ -119,13 +128,16 @@ class Document:
         if any("\ud800" <= character <= "\udfff" for character in node.value):
             self.report(path, "holds half a character (a lone surrogate); write the character")
             return None
-        if node.style is not None:
-            return node.value
         try:
-            return read_bare_word(node.value)
-        except AmbiguousScalar as trap:
-            self.report(path, str(trap))
+            value = _CONSTRUCTOR.construct_object(node)
+        except ValueError:  # Python reads at most 4300 digits
+            self.report(path, f"a number of {len(node.value)} digits; no setting is that large")
             return None
+        if isinstance(value, float) and math.isinf(value) and "inf" not in node.value.lower():
+            message = "is too large for a floating-point number; write .inf for infinity"
+            self.report(path, f"{node.value[:40]} {message}")
+            return None
+        return value
 
 
 def read_document(content: bytes, file_name: str) -> Document:
@@ -160,6 +172,8 @@ class _RefusedNode(ScalarNode):
 class _Composer(yaml.SafeLoader):
     """Builds the node tree without making any object; refuses tags and references."""
 
+    yaml_implicit_resolvers = {}  # noqa: RUF012
+
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         message = ""
@@ -176,6 +190,21 @@ class _Composer(yaml.SafeLoader):
         if message:
             node = _RefusedNode("", message, event.start_mark, event.end_mark)
         return node
+
+
+_CORE_SCHEMA = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)",
+    "float": r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
+"""YAML 1.2's, but for other bases and leading zeros (text here), and 60_000 (a number)."""
+for _name, _pattern in _CORE_SCHEMA.items():
+    _Composer.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z", re.ASCII), None
+    )
+_CONSTRUCTOR = SafeConstructor()
 
 
 def _syntax_mistakes(text: str, error: yaml.MarkedYAMLError) -> Iterator[tuple[int, str]]:

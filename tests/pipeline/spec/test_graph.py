@@ -11,7 +11,7 @@ stages:
 
 def test_stages_run_behind_their_inputs_and_else_as_written():
     wiring = {"d": {"x": "b", "y": "c"}, "c": {"x": "a"}, "b": {"x": "a"}, "a": {}, "e": {}}
-    assert running_order(wiring) == ["a", "b", "c", "d", "e"]
+    assert running_order(wiring) == ["a", "c", "b", "d", "e"]
 
 
 def test_a_circle_is_named_once_with_all_its_stages(desk):

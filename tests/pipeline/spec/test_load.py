@@ -16,10 +16,10 @@ MAKE = "name: toy\nstages:\n  make:\n    text: hello\n"
 def test_every_mistake_is_named_in_one_go_sorted_by_line(desk):
     assert desk.mistakes(
         """name: ../toy
-title: x
+colour: x
 stages:
   make:
-    text: 010
+    text: word
     cuont: 3
     rate: fast
     eps_grid: [8, 1/10, 0.1]
@@ -31,11 +31,9 @@ stages:
     kind: maek
 """
     ) == [
-        'x.yaml:1: name: "../toy" names a folder: use letters, digits and . _ -, and begin with a '
-        "letter or digit",
-        "x.yaml:2: title: no such setting; choose one of: matrix, name, resources, stages",
-        "x.yaml:5: stages.make.text: 010 can be read as 8 and as 10; write 8 or 10, or "
-        '"010" in quotes if the text is meant',
+        'x.yaml:1: name: "../toy": a folder is named so: use letters, digits and . _ -, beginning '
+        "with a letter or digit",
+        "x.yaml:2: colour: no such setting; choose one of: matrix, name, resources, stages",
         'x.yaml:6: stages.make.cuont: no such setting; did you mean "count"?',
         'x.yaml:7: stages.make.rate: "fast" is given; must be a number',
         "x.yaml:8: stages.make.eps_grid.0: 8 is more than 1, the whole range of a pixel; did you "
@@ -58,10 +56,12 @@ stages:
         ("count: true", "count: true is given; must be a whole number"),
         ("count:", "count: no value is given; must be a whole number"),
         ("count: 0", "count: 0 is given; must be more than 0"),
-        ("count: off", "count: YAML reads off as false"),
+        ("count: 010", 'count: "010" is given; must be a whole number'),
+        ("count: 1e999", "count: 1e999 is too large"),
         ("rate: .inf", "rate: Infinity is given; must be a finite number"),
         ("rate: [1]", "rate: [1] is given; must be a number"),
         ("loud: 1", "loud: 1 is given; must be true or false"),
+        ("loud: off", 'loud: "off" is given; must be true or false'),
         ('loud: "on"', 'loud: "on" is given; must be true or false'),
         ("seed: {a: 1}", "seed: a group of settings is given; must be a whole number"),
         ("eps: 0.0314", "(here: 157/5000, or 8/255)"),
@@ -135,16 +135,16 @@ def test_a_file_that_is_no_spec_is_refused_with_its_line(desk, text, mistakes):
 
 def test_missing_parts_are_named(desk):
     assert desk.mistakes("nam: x\n") == [
+        "x.yaml:1: name: is missing (The folder of results has this name)",
+        "x.yaml:1: stages: is missing (By name, the settings of each stage)",
         'x.yaml:1: nam: no such setting; did you mean "name"?',
-        "x.yaml:1: name: is missing; it names the folder of results, e.g. name: x",
-        "x.yaml:1: stages: is missing; it holds a group of settings for each stage",
     ]
     assert desk.mistakes("name: x\nstages:\n  make:\n  join:\n") == [
         "x.yaml:3: stages.make.text: is missing (What is written)",
         "x.yaml:4: stages.join.inputs.data: is missing",
     ]
     assert desk.mistakes("name: x\nstages:\n  make: 7\n") == [
-        "x.yaml:3: stages.make: 7 is given; a stage is a group of settings"
+        "x.yaml:3: stages.make: 7 is given; must be a group of settings (`name: value` lines)"
     ]
 
 

@@ -46,7 +46,7 @@ def test_a_later_override_wins(desk):
         ("stages.make.cuont=3", 'stages.make.cuont: no such setting; did you mean "count"?'),
         ("stage.make.count=3", 'stage: no such setting; did you mean "stages"?'),
         ("stages.make.count=x", 'stages.make.count: "x" is given; must be a whole number'),
-        ("stages.make.count=010", "stages.make.count: 010 can be read as 8 and as 10"),
+        ("stages.make.count=010", 'stages.make.count: "010" is given; must be a whole number'),
         ("stages.make.count=", "stages.make.count: no value is given; must be a whole number"),
         ("stages.make.count", "write it as PATH=VALUE, e.g. stages.train.epochs=3"),
         ("=3", "write it as PATH=VALUE"),

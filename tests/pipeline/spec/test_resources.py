@@ -8,9 +8,7 @@ SPEC = "name: toy\nresources: {%s}\nstages:\n  make: {text: a}\n"
 
 
 def test_a_stage_asks_for_what_all_do_unless_it_says_otherwise(desk):
-    desk.write(
-        SPEC % "time: '30', extra: [--qos=long], stages: {make: {nodes: 2, time: '1:00:00'}}"
-    )
+    desk.write(SPEC % "time: '30', extra: [--qos=long], stages: {make: {nodes: 2, time: 1:00:00}}")
     resources = desk.load().resources
     assert list(resources.of("make").flags()) == [
         "--nodes=2",
@@ -40,8 +38,8 @@ def test_there_is_a_rank_a_gpu_and_no_more_nodes_than_ranks_can_use():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("time: 4:00:00", "number in base 60"),
-        ("time: soon", "resources.time: time 'soon': write minutes"),
+        ("time: 30", "must be text"),
+        ("time: soon", 'resources.time: "soon": write minutes'),
         ("memory: 64", "must be text"),
         ("memory: 64GB", "write a whole number and K, M, G or T: 64G"),
         ("nodes: 0", "must be 1 or more"),

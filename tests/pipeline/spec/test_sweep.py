@@ -83,9 +83,10 @@ def test_axes_of_seeds_are_known(desk):
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
-        ("3", "matrix: 3 is given; must be a group of axes"),
+        ("3", "matrix: 3 is given; must be a group of settings"),
         ("{'a b': {set: stages.make.count, values: [1]}}", "an axis is called by letters"),
-        ("{a: [1]}", "matrix.a: an axis has either `set` and `values`, or `rows`"),
+        ("{a: [1]}", "matrix.a: [1] is given; must be a group of settings"),
+        ("{a: {set: name}}", "matrix.a: an axis has either `set` and `values`, or `rows`"),
         ("{a: {set: stages.make.count, values: []}}", "matrix.a: has no value"),
         ("{a: {set: stages.mkae.count, values: [1]}}", 'no stage is called "mkae"; did you mean'),
         ("{a: {set: stages.make.kind, values: [1]}}", '"stages.make.kind" is no setting'),
