@@ -9,7 +9,6 @@ layers, `kernels.backend` says what computes them.
 
 from kernels.backend import backend
 from kernels.ops import (
-    linf_argmax,
     linf_distance,
     linf_distance_argmax,
     linf_distance_bounds,
@@ -17,7 +16,6 @@ from kernels.ops import (
 )
 from kernels.sparse import (
     SparseRows,
-    sparse_linf_argmax,
     sparse_linf_distance,
     sparse_linf_distance_bounds,
     sparse_lp_distance,
@@ -28,12 +26,10 @@ __all__ = [
     "SparseRows",
     "SparseStack",
     "backend",
-    "linf_argmax",
     "linf_distance",
     "linf_distance_argmax",
     "linf_distance_bounds",
     "lp_distance",
-    "sparse_linf_argmax",
     "sparse_linf_distance",
     "sparse_linf_distance_bounds",
     "sparse_linf_stack",

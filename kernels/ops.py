@@ -19,7 +19,6 @@ from kernels import schema
 from kernels.backend import load_cpu_kernels, load_cuda_kernels
 
 __all__ = [
-    "linf_argmax",
     "linf_distance",
     "linf_distance_argmax",
     "linf_distance_bounds",
@@ -100,24 +99,10 @@ def linf_distance(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
 
 
 def linf_distance_argmax(x: Tensor, weight: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
-    """Return `linf_distance` and `linf_argmax` from one pass. No gradient.
+    """Return the l_inf distances and the index of the input that decides each. No gradient.
 
-    Args and Raises: see `linf_argmax`.
-
-    Returns:
-        Distances and int32 indices, each (B, O) or (B, O, L).
-    """
-    check_arguments("linf_distance_argmax", {"x": x}, weight, groups)
-    with torch.no_grad():
-        distance, argmax = _ops.linf_distance_argmax(_to_rows(x), weight, groups)
-    return _to_layout(distance, x), _to_layout(argmax, x)
-
-
-def linf_argmax(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
-    """Return the index of the input that decides each l_inf distance.
-
-    ``argmax_i |x_i - w_oi|``, the lowest index where several reach the maximum. No gradient. Where
-    the distance is NaN the index is that of a NaN difference.
+    The index is ``argmax_i |x_i - w_oi|``, the lowest where several inputs reach the maximum. Where
+    the distance is NaN it is the index of a NaN difference.
 
     Args:
         x: Samples, (B, G*I) or (B, G*I, L), float32 or float64.
@@ -125,27 +110,28 @@ def linf_argmax(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
         groups: Number of groups G; it divides O.
 
     Returns:
-        Indices into the weight row, 0 to I-1, (B, O) or (B, O, L), int64.
+        Distances, and int32 indices into the weight row, each (B, O) or (B, O, L).
 
     Raises:
         ValueError: A shape or groups that does not fit.
         TypeError: A dtype or device that does not fit.
     """
-    return linf_distance_argmax(x, weight, groups)[1].long()
+    check_arguments("linf_distance_argmax", {"x": x}, weight, groups)
+    with torch.no_grad():
+        distance, argmax = _ops.linf_distance_argmax(_to_rows(x), weight, groups)
+    return _to_layout(distance, x), _to_layout(argmax, x)
 
 
 def linf_distance_bounds(
     lower: Tensor, upper: Tensor, weight: Tensor, groups: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Return the smallest and the largest l_inf distance over a box of inputs.
+    """Return the smallest and the largest l_inf distance over a box of inputs. No gradient.
 
     ``smallest_o = max_i dist(w_oi, [l_i, u_i])`` and
     ``largest_o = max_i max(|l_i - w_oi|, |u_i - w_oi|)``, both reached by some x in the box.
     Rounding to nearest is monotone, so they bound what `linf_distance` itself returns anywhere in
     the box without any slack; against real arithmetic each is off by at most half a unit in the
-    last place. The gradient goes to the end of the box, and the weight, that decides the bound:
-    lowest index first, the upper end where both ends tie; a bound of 0 has gradient 0. Integers are
-    exact as in `linf_distance`.
+    last place. Integers are exact as in `linf_distance`.
 
     Args:
         lower: Lower ends, (B, G*I) or (B, G*I, L), float32, float64, int16 or int32; must not
@@ -166,7 +152,9 @@ def linf_distance_bounds(
     if _is_served_as_float32(lower):
         ends = linf_distance_bounds(lower.float(), upper.float(), weight.float(), groups)
         return ends[0].to(lower.dtype), ends[1].to(lower.dtype)
-    smallest, largest = _ops.linf_distance_bounds(_to_rows(lower), _to_rows(upper), weight, groups)
+    with torch.no_grad():
+        ends = _ops.linf_distance_bounds(_to_rows(lower), _to_rows(upper), weight, groups)
+    smallest, largest = ends
     return _to_layout(smallest, lower), _to_layout(largest, lower)
 
 

@@ -97,36 +97,6 @@ def linf_distance_bounds(
     return smallest, largest
 
 
-def linf_distance_bounds_backward(
-    grad_smallest: Tensor,
-    grad_largest: Tensor,
-    lower: Tensor,
-    upper: Tensor,
-    weight: Tensor,
-    groups: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of ``linf_distance_bounds``: each to the first input that decides the bound."""
-    grad_lower, grad_upper = torch.zeros_like(lower), torch.zeros_like(upper)
-    grad_weight = torch.zeros_like(weight)
-    for piece in _pieces(lower, weight, groups):
-        above = piece.differences(lower, weight)
-        below = piece.differences(upper, weight)
-        # (gradient, value where the low side decides, value where the high side decides)
-        from_smallest = _one_hot_flow(
-            grad_smallest[piece.rows, piece.outputs], torch.maximum(above, -below)
-        )
-        from_largest = _one_hot_flow(
-            grad_largest[piece.rows, piece.outputs], torch.maximum(below, -above)
-        )
-        lower_decides, upper_decides = above >= -below, below >= -above
-        to_lower = from_smallest * lower_decides - from_largest * ~upper_decides
-        to_upper = from_largest * upper_decides - from_smallest * ~lower_decides
-        grad_lower[piece.rows, piece.inputs] += to_lower.sum(1)
-        grad_upper[piece.rows, piece.inputs] += to_upper.sum(1)
-        grad_weight[piece.outputs] -= (to_lower + to_upper).sum(0)
-    return grad_lower, grad_upper, grad_weight
-
-
 @dataclass(frozen=True)
 class _Piece:
     """A block of samples and of outputs of one group: small enough to hold their differences."""
@@ -157,12 +127,3 @@ def _pieces(x: Tensor, weight: Tensor, groups: int) -> Iterator[_Piece]:
 def _finite_or_one(largest: Tensor) -> Tensor:
     """A divisor: 1 instead of 0 or infinity, whose quotients would be NaN."""
     return torch.where((largest == 0) | largest.isinf(), 1.0, largest)
-
-
-def _one_hot_flow(grad: Tensor, value: Tensor) -> Tensor:
-    """``grad`` at the first maximum of the last dimension; 0 elsewhere, and for a maximum <= 0."""
-    largest = value.amax(2, keepdim=True)
-    positions = torch.arange(value.shape[2], device=value.device)
-    first = torch.where(value == largest, positions, value.shape[2]).amin(2, keepdim=True)
-    flow = torch.where(largest.squeeze(2) > 0, grad, 0.0).unsqueeze(2)
-    return torch.where(positions == first, flow, 0.0)

@@ -27,8 +27,6 @@ _SCHEMAS = (
     "bool[2] output_mask) -> (Tensor, Tensor)",
     "linf_distance_bounds(Tensor lower, Tensor upper, Tensor weight, int groups) "
     "-> (Tensor, Tensor)",
-    "linf_distance_bounds_backward(Tensor grad_smallest, Tensor grad_largest, Tensor lower, "
-    "Tensor upper, Tensor weight, int groups, bool[3] output_mask) -> (Tensor, Tensor, Tensor)",
     "sparse_linf_distance(Tensor x, Tensor values, Tensor columns, Tensor starts, Tensor floor) "
     "-> Tensor",
     "sparse_linf_distance_argmax(Tensor x, Tensor values, Tensor columns, Tensor starts, "
@@ -77,14 +75,10 @@ def _sparse_stack_shape(x: Tensor, values: Tensor, *stack: Any) -> Tensor:
     return values.new_empty(x.shape[0], num_outputs)
 
 
-def _gradient_shapes(num_grads: int) -> Callable[..., tuple[Tensor, ...]]:
-    def shapes(*arguments: Any) -> tuple[Tensor, ...]:
-        output_mask = arguments[-1]
-        inputs = arguments[num_grads : num_grads + len(output_mask)]
-        pairs = zip(inputs, output_mask, strict=True)
-        return tuple(x.new_empty(x.shape if wanted else (0,)) for x, wanted in pairs)
-
-    return shapes
+def _gradient_shapes(grad: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    output_mask = arguments[-1]
+    pairs = zip(arguments[: len(output_mask)], output_mask, strict=True)
+    return tuple(x.new_empty(x.shape if wanted else (0,)) for x, wanted in pairs)
 
 
 # Gradients. An unwanted gradient is None for autograd.
@@ -126,21 +120,6 @@ def _linf_argmax_backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | N
     x, weight, argmax = ctx.saved_tensors
     mask = list(ctx.needs_input_grad[:2])
     gradients = OPERATORS.linf_distance_backward(grad, x, weight, argmax, ctx.groups, mask)
-    return *_wanted(gradients, mask), None
-
-
-def _bounds_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.groups = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _bounds_backward(
-    ctx: Any, grad_smallest: Tensor, grad_largest: Tensor
-) -> tuple[Tensor | None, ...]:
-    mask = list(ctx.needs_input_grad[:3])
-    gradients = OPERATORS.linf_distance_bounds_backward(
-        grad_smallest, grad_largest, *ctx.saved_tensors, ctx.groups, mask
-    )
     return *_wanted(gradients, mask), None
 
 
@@ -191,7 +170,6 @@ REFERENCE_KERNELS: dict[str, Callable[..., Any]] = {
     "linf_distance_argmax": reference.linf_distance_argmax,
     "linf_distance_backward": _masked(reference.linf_distance_backward),
     "linf_distance_bounds": reference.linf_distance_bounds,
-    "linf_distance_bounds_backward": _masked(reference.linf_distance_bounds_backward),
     "sparse_linf_distance": sparse_reference.sparse_linf_distance,
     "sparse_linf_distance_argmax": sparse_reference.sparse_linf_distance_argmax,
     "sparse_linf_distance_backward": _masked(sparse_reference.sparse_linf_distance_backward),
@@ -200,15 +178,14 @@ REFERENCE_KERNELS: dict[str, Callable[..., Any]] = {
 }
 _FAKES: dict[str, Callable[..., Any]] = {
     "lp_distance": _distance_shape,
-    "lp_distance_backward": _gradient_shapes(1),
+    "lp_distance_backward": _gradient_shapes,
     "linf_distance": _distance_shape,
     "linf_distance_argmax": _argmax_shapes,
-    "linf_distance_backward": _gradient_shapes(1),
+    "linf_distance_backward": _gradient_shapes,
     "linf_distance_bounds": _bounds_shapes,
-    "linf_distance_bounds_backward": _gradient_shapes(2),
     "sparse_linf_distance": _sparse_shape,
     "sparse_linf_distance_argmax": _sparse_argmax_shapes,
-    "sparse_linf_distance_backward": _gradient_shapes(1),
+    "sparse_linf_distance_backward": _gradient_shapes,
     "sparse_linf_distance_bounds": _sparse_bounds_shapes,
     "sparse_linf_stack": _sparse_stack_shape,
 }
@@ -216,10 +193,11 @@ _GRADIENTS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "lp_distance": (_lp_backward, _lp_setup),
     "linf_distance": (_linf_backward, _linf_setup),
     "linf_distance_argmax": (_linf_argmax_backward, _linf_argmax_setup),
-    "linf_distance_bounds": (_bounds_backward, _bounds_setup),
     "sparse_linf_distance": (_sparse_backward, _sparse_setup),
     "sparse_linf_distance_argmax": (_sparse_argmax_backward, _sparse_argmax_setup),
 }
+_IN_FLOAT32 = (*_GRADIENTS, "linf_distance_bounds")
+"""The operators that autocast runs in float32."""
 
 
 @functools.cache
@@ -237,8 +215,10 @@ def define_operators() -> Any:
         library.impl(name, kernel, "CompositeExplicitAutograd")
         torch.library.register_fake(f"supnorm::{name}", _FAKES[name], lib=library)
     for name, (backward, setup) in _GRADIENTS.items():
-        operator = f"supnorm::{name}"
-        torch.library.register_autograd(operator, backward, setup_context=setup, lib=library)
+        torch.library.register_autograd(
+            f"supnorm::{name}", backward, setup_context=setup, lib=library
+        )
+    for name in _IN_FLOAT32:
         for device in ("cpu", "cuda"):
-            torch.library.register_autocast(operator, device, torch.float32, lib=library)
+            torch.library.register_autocast(f"supnorm::{name}", device, torch.float32, lib=library)
     return library

@@ -91,26 +91,6 @@ def sparse_linf_distance(x: Tensor, rows: SparseRows) -> Tensor:
     return distance
 
 
-def sparse_linf_argmax(x: Tensor, rows: SparseRows) -> Tensor:
-    """Return the edge that decides each l_inf distance: the lowest that reaches it.
-
-    Args:
-        x: Samples, (B, I).
-        rows: O rows over I inputs, of x's dtype and device.
-
-    Returns:
-        int64 (B, O): positions in ``rows.values``; -1 where the floor reaches the maximum.
-
-    Raises:
-        ValueError: A shape that does not fit.
-        TypeError: A dtype or device that does not fit.
-    """
-    _check("sparse_linf_argmax", rows, x=x)
-    with torch.no_grad():
-        deciding: Tensor = _ops.sparse_linf_distance_argmax(x, *rows)[1]
-    return deciding.long()
-
-
 def sparse_linf_distance_bounds(
     lower: Tensor, upper: Tensor, rows: SparseRows
 ) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from kernels.cuda.kernel import Kernel
 from kernels.cuda.operators import LARGEST_EVEN, even_kernel
 from kernels.cuda.power_plan import DEGREES, LOGARITHM
-from kernels.cuda.problem import BOXES_OF_GRADIENT, LARGE, LARGE_BOXES, MIDDLE, SMALL, SMALL_BOXES
+from kernels.cuda.problem import LARGE, LARGE_BOXES, MIDDLE, SMALL, SMALL_BOXES
 
 EVEN = tuple(range(2, LARGEST_EVEN + 1, 2))
 VECTORS = (4, 1)
@@ -27,7 +27,6 @@ def _shared() -> Iterable[Kernel]:
     yield Kernel("adam", "decayed_adam")
     yield Kernel("linf_distance", "linf_argmax")
     yield Kernel("linf_distance_bounds", "linf_distance_bounds_finish")
-    yield Kernel("linf_distance_bounds", "linf_distance_bounds_decide")
     yield Kernel("lp_distance", "lp_distance_finish")
     yield Kernel("lp_distance", "lp_distance_scale")
     for name in ("largest", "factors", "rare"):
@@ -41,9 +40,8 @@ def _shared() -> Iterable[Kernel]:
     for degree in (LOGARITHM, *DEGREES):
         yield Kernel("candidate_distance", f"candidate_power<{degree}>")
         yield Kernel("candidate_backward", f"candidate_backward<{degree}>")
-    for is_box in ("false", "true"):
-        for is_weight in ("false", "true"):
-            yield Kernel("scatter", f"scatter<{is_box}, {is_weight}>")
+    for is_weight in ("false", "true"):
+        yield Kernel("scatter", f"scatter<{is_weight}>")
 
 
 def _forward(vector: int, even: Iterable[int]) -> Iterable[Kernel]:
@@ -60,8 +58,6 @@ def _forward(vector: int, even: Iterable[int]) -> Iterable[Kernel]:
     for tile in (LARGE_BOXES, SMALL_BOXES):
         name = f"linf_distance_bounds<{tile.expression(vector)}>"
         yield Kernel("linf_distance_bounds", name)
-    name = f"linf_distance_bounds_stage<{BOXES_OF_GRADIENT.expression(vector)}>"
-    yield Kernel("linf_distance_bounds", name)
 
 
 def _backward(vector: int, even: Iterable[int]) -> Iterable[Kernel]:

@@ -13,7 +13,6 @@ from kernels.cuda.tiling import Cut, Tile, cut
 
 LARGE, MIDDLE, SMALL = Tile(8, 8), Tile(8, 4), Tile(4, 2)
 LARGE_BOXES, SMALL_BOXES = Tile(4, 8, 2), Tile(4, 2, 2)
-BOXES_OF_GRADIENT = Tile(4, 4, 2)
 
 THREADS = 128
 
@@ -33,7 +32,7 @@ class BoundsArgs(Arguments):
 
     _fields_ = fields(
         (Problem, "problem"),
-        (POINTER, "smallest largest smallest_key largest_key"),
+        (POINTER, "smallest largest"),
         (INT, "num_splits"),
     )
 

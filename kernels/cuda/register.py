@@ -19,7 +19,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "linf_distance_argmax": operators.linf_distance_argmax,
     "linf_distance_backward": scatter.linf_distance_backward,
     "linf_distance_bounds": operators.linf_distance_bounds,
-    "linf_distance_bounds_backward": scatter.linf_distance_bounds_backward,
 }
 
 

@@ -77,27 +77,6 @@ def test_a_box_of_one_point_has_both_bounds_at_the_distance(every_kernel: str) -
     assert torch.equal(smallest, distance) and torch.equal(largest, distance)
 
 
-def test_gradients_are_those_of_the_formula(every_kernel: str) -> None:
-    lower, upper = boxes(33, 50)
-    weight = torch.randn(21, 50)
-    grads = torch.randn(2, 33, 21)
-    leaves = [t.clone().requires_grad_() for t in (lower, upper, weight)]
-    torch.autograd.backward(kernels.linf_distance_bounds(*leaves), list(grads))
-    expected = reference.linf_distance_bounds_backward(*grads, lower, upper, weight, 1)
-    for leaf, exact in zip(leaves, expected, strict=True):
-        assert leaf.grad is not None
-        assert torch.allclose(leaf.grad, exact, atol=1e-5)
-
-
-def test_bound_of_0_has_gradient_0(every_kernel: str) -> None:
-    leaves = [torch.full((1, 3), v, requires_grad=True) for v in (-1.0, 1.0, 0.0)]
-    smallest, _ = kernels.linf_distance_bounds(*leaves)
-    smallest.sum().backward()
-    assert smallest.item() == 0.0
-    for leaf in leaves:
-        assert leaf.grad is not None and torch.equal(leaf.grad, torch.zeros(1, 3))
-
-
 def test_nan_reaches_exactly_the_outputs_that_see_it(every_kernel: str) -> None:
     lower, upper = boxes(6, 9)
     weight = torch.randn(4, 9)

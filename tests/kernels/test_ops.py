@@ -24,8 +24,12 @@ def bounds(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
     return torch.stack(kernels.linf_distance_bounds(x - 0.1, x + 0.1, weight, groups))
 
 
-OPERATORS = [lp, squares, kernels.linf_distance, kernels.linf_argmax, bounds]
-DIFFERENTIABLE = [lp, squares, kernels.linf_distance, bounds]
+def argmax(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
+    return kernels.linf_distance_argmax(x, weight, groups)[1]
+
+
+OPERATORS = [lp, squares, kernels.linf_distance, argmax, bounds]
+DIFFERENTIABLE = [lp, squares, kernels.linf_distance]
 each_operator = pytest.mark.parametrize("operator", OPERATORS)
 each_differentiable = pytest.mark.parametrize("operator", DIFFERENTIABLE)
 
@@ -104,6 +108,24 @@ def test_bits_do_not_depend_on_the_run_or_the_number_of_threads(
     for other in results[1:]:
         for first, value in zip(results[0], other, strict=True):
             assert torch.equal(first, value)
+
+
+def test_bits_of_bounds_do_not_depend_on_the_run_or_the_number_of_threads(
+    every_kernel: str,
+) -> None:
+    x, weight = torch.randn(150, 260), torch.randn(140, 260)
+    results = []
+    for count in (1, 2, 3, 2):
+        torch.set_num_threads(count)
+        results.append(bounds(x, weight))
+    for other in results[1:]:
+        assert torch.equal(results[0], other)
+
+
+def test_bounds_and_argmax_have_no_gradient() -> None:
+    x, weight = torch.randn(4, 6, requires_grad=True), torch.randn(3, 6, requires_grad=True)
+    assert not bounds(x, weight).requires_grad
+    assert not any(t.requires_grad for t in kernels.linf_distance_argmax(x, weight))
 
 
 @each_differentiable

@@ -29,9 +29,8 @@ def test_opcheck_passes(name: str) -> None:
 
 @pytest.mark.usefixtures("quiet_opcheck")
 def test_opcheck_of_bounds_passes() -> None:
-    x, weight = operands()
-    upper = (x + 1).detach().requires_grad_()
-    torch.library.opcheck(torch.ops.supnorm.linf_distance_bounds.default, (x, upper, weight, 2))
+    x, weight = (t.detach() for t in operands())
+    torch.library.opcheck(torch.ops.supnorm.linf_distance_bounds.default, (x, x + 1, weight, 2))
 
 
 @pytest.mark.usefixtures("quiet_opcheck")
@@ -46,10 +45,6 @@ def test_opcheck_of_gradients_passes(mask: list[bool]) -> None:
     )
     torch.library.opcheck(
         operators.linf_distance_backward.default, (grad, x, weight, argmax, 2, mask)
-    )
-    torch.library.opcheck(
-        operators.linf_distance_bounds_backward.default,
-        (grad, grad, x, x + 1, weight, 2, [*mask, True]),
     )
 
 
@@ -103,15 +98,9 @@ def test_compile_traces_bounds_without_graph_breaks() -> None:
         smallest, largest = kernels.linf_distance_bounds(x - 0.1, x + 0.1, weight)
         return (largest - smallest).sum()
 
-    x, weight = (t.detach()[:, :7].clone().requires_grad_() for t in operands())
+    x, weight = (t.detach()[:, :7].clone() for t in operands())
     traced = torch.compile(loss, fullgraph=True, backend="aot_eager")(x, weight)
-    plain = loss(x, weight)
-    assert torch.allclose(traced, plain)
-    ours = torch.autograd.grad(traced, (x, weight))
-    assert all(
-        torch.allclose(a, b)
-        for a, b in zip(ours, torch.autograd.grad(plain, (x, weight)), strict=True)
-    )
+    assert torch.allclose(traced, loss(x, weight))
 
 
 def test_float64_is_not_touched_by_autocast() -> None:

@@ -43,7 +43,7 @@ def test_distance_argmax_and_bounds_are_exactly_those_of_the_formula(
     x, rows = numbers((batch, inputs), dtype), some_rows(outputs, inputs, dtype)
     distance, deciding = sparse_reference.sparse_linf_distance_argmax(x, *rows)
     assert torch.equal(kernels.sparse_linf_distance(x, rows), distance)
-    assert torch.equal(kernels.sparse_linf_argmax(x, rows), deciding.long())
+    assert torch.equal(torch.ops.supnorm.sparse_linf_distance_argmax(x, *rows)[1], deciding)
     lower = x // 2 - x.abs() // 3
     upper = lower + numbers((batch, inputs), dtype).abs() // 4
     expected = sparse_reference.sparse_linf_distance_bounds(lower, upper, *rows)
@@ -71,7 +71,7 @@ def test_drawn_shapes_and_ties_are_exact(
     rows = SparseRows.from_dense(weight, torch.rand(outputs, inputs) < share, floor)
     distance, deciding = sparse_reference.sparse_linf_distance_argmax(x, *rows)
     assert torch.equal(kernels.sparse_linf_distance(x, rows), distance)
-    assert torch.equal(kernels.sparse_linf_argmax(x, rows), deciding.long())
+    assert torch.equal(torch.ops.supnorm.sparse_linf_distance_argmax(x, *rows)[1], deciding)
 
 
 def test_with_every_edge_kept_it_is_the_dense_operator(every_kernel: str) -> None:
@@ -112,7 +112,7 @@ def test_a_row_decided_by_its_floor_has_no_gradient() -> None:
     assert distance.tolist() == [[2.0, 2.0]]
     (grad,) = torch.autograd.grad(distance.sum(), x)
     assert grad.tolist() == [[0.0, 1.0]]
-    assert kernels.sparse_linf_argmax(x, rows).tolist() == [[-1, 2]]
+    assert torch.ops.supnorm.sparse_linf_distance_argmax(x, *rows)[1].tolist() == [[-1, 2]]
 
 
 def test_a_sample_equal_to_its_row_has_distance_0_and_gradient_0() -> None:
@@ -182,7 +182,7 @@ def test_operands_that_do_not_fit_are_named() -> None:
     with pytest.raises(TypeError, match=r"x is torch.float64 .* but the rows are torch.float32"):
         kernels.sparse_linf_distance(torch.zeros(2, 4).double(), rows)
     with pytest.raises(ValueError, match=r"expected \(B, I\)"):
-        kernels.sparse_linf_argmax(torch.zeros(4), rows)
+        kernels.sparse_linf_distance(torch.zeros(4), rows)
     with pytest.raises(ValueError, match=r"differ in shape"):
         kernels.sparse_linf_distance_bounds(torch.zeros(2, 4), torch.zeros(3, 4), rows)
     with pytest.raises(ValueError, match=r"use sparse_linf_distance"):

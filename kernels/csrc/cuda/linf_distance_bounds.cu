@@ -10,9 +10,8 @@ namespace supnorm {
 
 struct BoundsArgs {
   Problem problem;
-  int* smallest;                       // bits of floats; zeros where there are several splits
-  unsigned* largest;                   // likewise, with the sign set
-  uint64 *smallest_key, *largest_key;  // for the gradient: (bits, ~stage)
+  int* smallest;      // bits of floats; zeros where there are several splits
+  unsigned* largest;  // likewise, with the sign set
   int num_splits;
 };
 
@@ -72,78 +71,6 @@ __global__ void __launch_bounds__(kThreads) linf_distance_bounds_finish(const Bo
   if (at >= a.problem.rows * a.problem.out_stride) return;
   const int smallest = a.smallest[at];
   a.largest[at] = smallest > 0x7f800000 ? 0x7fffffffu : a.largest[at] & 0x7fffffffu;
-}
-
-SUPNORM_DEVICE uint64 bounds_key(unsigned bits, int stage) {
-  return static_cast<uint64>(bits) << 32 | ~static_cast<unsigned>(stage);
-}
-
-// Both bounds and the stages in which they appear first.
-template <class T>
-__global__ void __launch_bounds__(kThreads, 2) linf_distance_bounds_stage(const BoundsArgs a) {
-  const Place<T> place(a.problem);
-  uint64 smallest[T::kThreadCols][T::kThreadRows] = {},
-         largest[T::kThreadCols][T::kThreadRows] = {};
-  for_each_stage(a.problem, place, [&](const float* shared, int stage) {
-    Extremes<T> extremes;
-    add_stage<T>(shared, extremes);
-#pragma unroll
-    for (int c = 0; c < T::kThreadCols; ++c) {
-#pragma unroll
-      for (int r = 0; r < T::kThreadRows; ++r) {
-        const auto bits = static_cast<unsigned>(extremes.smallest[c][r]);
-        smallest[c][r] = max(smallest[c][r], bounds_key(bits, stage));
-        largest[c][r] = max(largest[c][r], bounds_key(extremes.largest[c][r], stage));
-      }
-    }
-  });
-  for_each_pair(a.problem, place, [&](int c, int r, int64 at) {
-    if (a.num_splits == 1) {
-      a.smallest_key[at] = smallest[c][r];
-      a.largest_key[at] = largest[c][r];
-    } else {
-      atomicMax(a.smallest_key + at, smallest[c][r]);
-      atomicMax(a.largest_key + at, largest[c][r]);
-    }
-  });
-}
-
-struct DecideArgs {
-  Problem problem;
-  const uint64 *smallest_key, *largest_key;
-  int *smallest, *largest;  // 2 * input + (1 where the upper end decides), or -1 for a bound of 0
-  int depth;                // inputs a stage
-};
-
-// The number of a box, among those of a stage, that a bound comes from.
-SUPNORM_DEVICE int decision(const DecideArgs& a, uint64 key, const float* lower, const float* upper,
-                            const float* w, bool is_smallest) {
-  const int size = static_cast<int>(key >> 32) & 0x7fffffff;
-  if (size == 0) return -1;
-  const int first = static_cast<int>(~static_cast<unsigned>(key)) * a.depth;
-  const int last = min(first + a.depth, static_cast<int>(a.problem.inputs));
-  int found = 2 * first;
-  for (int i = last - 1; i >= first; --i) {
-    const float above = lower[i] - w[i], below = w[i] - upper[i];
-    const bool is_lower = bits_of(is_smallest ? above : -above) == size;
-    const bool is_upper = bits_of(is_smallest ? below : -below) == size;
-    // The upper end of two that decide a largest distance, the lower of two that decide a smallest.
-    if (is_lower || is_upper) found = 2 * i + (is_smallest ? !is_lower : is_upper);
-  }
-  return found;
-}
-
-// A thread a pair.
-__global__ void __launch_bounds__(kThreads) linf_distance_bounds_decide(const DecideArgs a) {
-  const Problem& problem = a.problem;
-  const int64 at = static_cast<int64>(blockIdx.x) * kThreads + threadIdx.x;
-  if (at >= problem.rows * problem.out_stride) return;
-  const int64 row = at / problem.out_stride, output = at % problem.out_stride;
-  const int64 x_at = row * problem.x_stride + output / problem.outputs * problem.inputs;
-  const float *lower = problem.x + x_at, *upper = problem.upper + x_at;
-  const float* w = problem.w + output * problem.inputs;
-  a.smallest[at] = decision(a, a.smallest_key[at], lower, upper, w, true);
-  a.largest[at] = decision(a, a.largest_key[at], lower, upper, w, false);
 }
 
 }  // namespace supnorm

@@ -14,12 +14,9 @@ constexpr int kWindow = 2048;  // cells
 struct ScatterArgs {
   const float *grad, *x, *w;    // (B, out_stride), (B, x_stride), (all outputs, I)
   const int* index;             // deciding inputs, (B, out_stride)
-  const float* grad_largest;    // of boxes: grad and index are those of the smallest
-  const int* index_largest;     // distance; numbers as linf_distance_bounds_decide has them
   float* result;                // (B, x_stride) or (all outputs, I)
   int64 rows, outputs, inputs;  // outputs and inputs of a group
   int64 x_stride, out_stride;
-  int ends;  // of boxes: 1 lower, 2 upper, 3 both
 };
 
 struct Entry {
@@ -28,7 +25,7 @@ struct Entry {
 };
 
 // What the pair (row, output) adds to grad_x, and with the sign changed to grad_w.
-SUPNORM_DEVICE Entry point_entry(const ScatterArgs& a, int64 row, int64 output) {
+SUPNORM_DEVICE Entry entry_of_pair(const ScatterArgs& a, int64 row, int64 output) {
   const int64 at = row * a.out_stride + output;
   const int i = a.index[at];
   const float t =
@@ -37,26 +34,14 @@ SUPNORM_DEVICE Entry point_entry(const ScatterArgs& a, int64 row, int64 output) 
   return {i, a.grad[at] * sign};
 }
 
-SUPNORM_DEVICE Entry box_entry(const ScatterArgs& a, int64 row, int64 output, bool is_largest) {
-  const int64 at = row * a.out_stride + output;
-  const int index = is_largest ? a.index_largest[at] : a.index[at];
-  const bool is_upper = index % 2 == 1;
-  if (index < 0 || (a.ends & (is_upper ? 2 : 1)) == 0) return {-1, 0.0f};
-  const float grad = is_largest ? a.grad_largest[at] : a.grad[at];
-  return {index / 2, is_largest == is_upper ? grad : -grad};
-}
-
 // Entry k of a line: outputs of a sample or, for weights, samples of an output.
-template <bool kIsBox, bool kIsWeight>
+template <bool kIsWeight>
 SUPNORM_DEVICE Entry entry_of(const ScatterArgs& a, int64 line, int64 k) {
-  const int64 count = kIsWeight ? a.rows : a.out_stride;
-  const bool is_largest = k >= count;
-  if (is_largest) k -= count;
   const int64 row = kIsWeight ? k : line, output = kIsWeight ? line : k;
-  Entry entry = kIsBox ? box_entry(a, row, output, is_largest) : point_entry(a, row, output);
+  Entry entry = entry_of_pair(a, row, output);
   if (kIsWeight) {
     entry.value = -entry.value;
-  } else if (entry.cell >= 0) {
+  } else {
     entry.cell += output / a.outputs * a.inputs;
   }
   return entry;
@@ -77,18 +62,18 @@ SUPNORM_DEVICE float sum_of_peers(unsigned peers, float value) {
 }
 
 // Block (line, window).
-template <bool kIsBox, bool kIsWeight>
+template <bool kIsWeight>
 __global__ void __launch_bounds__(kWarp) scatter(const ScatterArgs a) {
   float* window = shared_memory();
   const int lane = threadIdx.x;
   const int64 line = blockIdx.x, first = static_cast<int64>(blockIdx.y) * kWindow;
   const int64 length = kIsWeight ? a.inputs : a.x_stride;
-  const int64 entries = (kIsBox ? 2 : 1) * (kIsWeight ? a.rows : a.out_stride);
+  const int64 entries = kIsWeight ? a.rows : a.out_stride;
   for (int cell = lane; cell < kWindow; cell += kWarp) window[cell] = 0.0f;
   sync_warp();
   for (int64 start = 0; start < entries; start += kWarp) {
     Entry entry = {-1, 0.0f};
-    if (start + lane < entries) entry = entry_of<kIsBox, kIsWeight>(a, line, start + lane);
+    if (start + lane < entries) entry = entry_of<kIsWeight>(a, line, start + lane);
     const bool is_here = entry.cell >= first && entry.cell < first + kWindow;
     if (vote(is_here) == 0) continue;
     const int cell = is_here ? static_cast<int>(entry.cell - first) : -1 - lane;

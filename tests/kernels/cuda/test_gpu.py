@@ -48,7 +48,7 @@ def test_linf_distance_argmax_and_bounds_are_exactly_those_of_the_formula(
     x, weight = (t.detach() for t in operands(shape, trained))
     distance, argmax = reference.linf_distance_argmax(x, weight, shape[3])
     assert torch.equal(kernels.linf_distance(x, weight, shape[3]), distance)
-    assert torch.equal(kernels.linf_argmax(x, weight, shape[3]), argmax.long())
+    assert torch.equal(kernels.linf_distance_argmax(x, weight, shape[3])[1], argmax)
     upper = x + torch.rand_like(x)
     ours = kernels.linf_distance_bounds(x, upper, weight, shape[3])
     exact = reference.linf_distance_bounds(x, upper, weight, shape[3])
@@ -78,9 +78,7 @@ def test_lp_distance_and_gradients_agree_with_float64(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_linf_and_bounds_gradients_are_those_of_the_formula(
-    shape: tuple[int, int, int, int],
-) -> None:
+def test_linf_gradients_are_those_of_the_formula(shape: tuple[int, int, int, int]) -> None:
     x, weight = operands(shape)
     distance = kernels.linf_distance(x, weight, shape[3])
     grad = torch.randn_like(distance)
@@ -89,12 +87,6 @@ def test_linf_and_bounds_gradients_are_those_of_the_formula(
     for value, right in zip(
         ours, reference.linf_distance_backward(grad, x, weight, argmax, shape[3]), strict=True
     ):
-        assert torch.allclose(value, right, atol=1e-4)
-    upper = (x + torch.rand_like(x)).detach().requires_grad_()
-    bounds = kernels.linf_distance_bounds(x, upper, weight, shape[3])
-    ours = torch.autograd.grad(bounds, (x, upper, weight), (grad, grad.flip(0)))
-    exact = reference.linf_distance_bounds_backward(grad, grad.flip(0), x, upper, weight, shape[3])
-    for value, right in zip(ours, exact, strict=True):
         assert torch.allclose(value, right, atol=1e-4)
 
 

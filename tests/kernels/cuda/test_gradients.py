@@ -113,31 +113,6 @@ def test_linf_gradients_add_up_where_one_input_decides_all(shim: HostShim) -> No
         assert torch.allclose(value, right, atol=1e-5)
 
 
-@pytest.mark.parametrize("num_processors", [1, 132])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_gradients_of_bounds_are_those_of_the_formula(
-    shim: HostShim, shape: tuple[int, int, int, int], num_processors: int
-) -> None:
-    shim.num_processors = num_processors
-    grad, lower, weight = operands(shape)
-    upper = lower + torch.rand_like(lower)
-    inputs = (grad, grad.flip(0), lower, upper, weight, shape[3])
-    ours = scatter.linf_distance_bounds_backward(shim, *inputs, [True] * 3)
-    for value, right in zip(ours, reference.linf_distance_bounds_backward(*inputs), strict=True):
-        assert torch.allclose(value, right, atol=1e-5)
-
-
-def test_bounds_of_0_have_gradient_0_and_ties_go_to_the_lowest_index(shim: HostShim) -> None:
-    lower, upper = torch.randint(3, (20, 40)).float(), torch.randint(3, (20, 40)).float()
-    lower, upper = torch.minimum(lower, upper), torch.maximum(lower, upper)
-    inputs = (torch.randn(20, 30), torch.randn(20, 30), lower, upper)
-    weight = torch.randint(3, (30, 40)).float()
-    ours = scatter.linf_distance_bounds_backward(shim, *inputs, weight, 1, [True] * 3)
-    exact = reference.linf_distance_bounds_backward(*inputs, weight, 1)
-    for value, right in zip(ours, exact, strict=True):
-        assert torch.allclose(value, right, atol=1e-5)
-
-
 def test_nan_distance_makes_nan_gradients(shim: HostShim) -> None:
     x, weight = torch.randn(4, 9), torch.randn(3, 9)
     for p in (8.0, 9.1):
@@ -156,7 +131,6 @@ def test_gradients_of_nothing_are_zero(shim: HostShim) -> None:
     for result in (
         gradients.lp_distance_backward(shim, empty, x, weight, empty, 8.0, 1, BOTH),
         scatter.linf_distance_backward(shim, empty, x, weight, index, 1, BOTH),
-        scatter.linf_distance_bounds_backward(shim, empty, empty, x, x, weight, 1, [True] * 3),
     ):
         assert result[0].shape == (0, 4)
         assert torch.equal(result[-1], torch.zeros(3, 4))

@@ -71,11 +71,27 @@ def test_bounds_are_shifted_in_evaluation_and_refused_in_training() -> None:
     assert torch.equal(box.lower, lower - 0.5) and torch.equal(box.upper, upper - 0.5)
 
 
+def test_channels_are_centred_over_the_batch_and_all_positions() -> None:
+    x = torch.randn(4, 3, 5, 2)
+    rows = x.permute(0, 2, 3, 1).reshape(-1, 3)
+    layer, flat = Centering(3), Centering(3)
+    expected = flat(rows).view(4, 5, 2, 3).permute(0, 3, 1, 2)
+    assert torch.equal(layer(x), expected)
+    assert torch.equal(layer.running_mean, flat.running_mean)
+    layer.eval(), flat.eval()
+    expected = flat(rows).view(4, 5, 2, 3).permute(0, 3, 1, 2)
+    assert torch.equal(layer(x), expected)
+    box = layer.bounds(x, x + 1)
+    assert torch.equal(box.lower, layer(x)) and torch.equal(box.upper, layer(x + 1))
+
+
 def test_an_empty_batch_or_a_wrong_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="batch is empty"):
         Centering(2)(torch.zeros(0, 2))
     with pytest.raises(ValueError, match="expected \\(batch, 2\\)"):
         Centering(2)(torch.zeros(4, 3))
+    with pytest.raises(ValueError, match="expected \\(batch, 2\\)"):
+        Centering(2)(torch.zeros(2))
 
 
 @pytest.mark.parametrize(("num_features", "momentum"), [(0, 0.1), (3, 0.0), (3, 1.5)])

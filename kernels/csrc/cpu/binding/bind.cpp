@@ -103,12 +103,8 @@ T* data(const Tensor& tensor) {
   return static_cast<T*>(tensor.data_ptr());
 }
 
-// A gradient that is wanted (zeros, like `x`), or an empty tensor; and its data, or null.
-Tensor new_gradient(const Tensor& x, bool wanted) {
-  if (!wanted) return torch::stable::new_empty(x, {0});
-  return torch::stable::new_zeros(x, x.sizes());
-}
-// Likewise, to be written whole.
+// A gradient that is wanted (like `x`, to be written whole), or an empty tensor; and its data, or
+// null.
 Tensor new_room(const Tensor& x, bool wanted) {
   if (!wanted) return torch::stable::new_empty(x, {0});
   return torch::stable::new_empty(x, x.sizes());
@@ -248,45 +244,6 @@ std::tuple<Tensor, Tensor> linf_distance_bounds(const Tensor& lower, const Tenso
   return {smallest, largest};
 }
 
-std::tuple<Tensor, Tensor, Tensor> linf_distance_bounds_backward(
-    const Tensor& grad_smallest, const Tensor& grad_largest, const Tensor& lower,
-    const Tensor& upper, const Tensor& w, int64_t groups, std::vector<bool> mask) {
-  const Operands operands(lower, w, groups);
-  const Operands upper_operands(upper, w, groups);
-  STD_TORCH_CHECK(upper.size(0) == lower.size(0), "supnorm: lower and upper differ in shape");
-  const Tensor near = operands.dense_result(grad_smallest),
-               far = operands.dense_result(grad_largest);
-  const Tensor decisions =
-      torch::stable::new_empty(lower, {2, operands.rows(), operands.outputs()}, ScalarType::Int);
-  const Tensor grad_lower = new_gradient(operands.x, mask[0]);
-  const Tensor grad_upper = new_gradient(operands.x, mask[1]);
-  const Tensor grad_w = new_gradient(operands.w, mask[2]);
-  for_dtype(lower, [&](auto* type) {
-    using T = std::remove_pointer_t<decltype(type)>;
-    operands.for_each_group<T>([&](const auto& any, int64_t w_at, int64_t x_at, int64_t out_at) {
-      const auto problem = plain(any);
-      int32_t* near_at = data<int32_t>(decisions) + out_at;
-      int32_t* far_at = near_at + operands.rows() * operands.outputs();
-      const T *near_grad = data<T>(near) + out_at, *far_grad = data<T>(far) + out_at;
-      const double work = work_of(problem);
-      parallel(problem.num_rows, work, [&](int64_t begin, int64_t end) {
-        plain_bounds<T>(problem, data<T>(upper_operands.x) + x_at, nullptr, nullptr, near_at,
-                        far_at, begin, end);
-        bounds_backward_rows(problem, near_grad, far_grad, near_at, far_at,
-                             gradient_at<T>(grad_lower, mask[0], x_at),
-                             gradient_at<T>(grad_upper, mask[1], x_at), begin, end);
-      });
-      if (!mask[2]) return;
-      parallel((problem.num_outputs + 15) / 16, work, [&](int64_t begin, int64_t end) {
-        bounds_backward_outputs(problem, near_grad, far_grad, near_at, far_at,
-                                data<T>(grad_w) + w_at, begin * 16,
-                                std::min(end * 16, problem.num_outputs));
-      });
-    });
-  });
-  return {grad_lower, grad_upper, grad_w};
-}
-
 }  // namespace
 }  // namespace supnorm
 
@@ -297,5 +254,4 @@ STABLE_TORCH_LIBRARY_IMPL(supnorm, CPU, library) {
   library.impl("linf_distance_argmax", TORCH_BOX(&supnorm::linf_distance_argmax));
   library.impl("linf_distance_backward", TORCH_BOX(&supnorm::linf_distance_backward));
   library.impl("linf_distance_bounds", TORCH_BOX(&supnorm::linf_distance_bounds));
-  library.impl("linf_distance_bounds_backward", TORCH_BOX(&supnorm::linf_distance_bounds_backward));
 }

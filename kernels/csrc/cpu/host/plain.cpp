@@ -179,84 +179,20 @@ void linf_backward_rows(const PlainProblem<T>& a, const T* flow, const int32_t* 
 }
 
 template <class T>
-void plain_bounds(const PlainProblem<T>& a, const T* upper, T* smallest, T* largest,
-                  int32_t* smallest_decision, int32_t* largest_decision, int64_t begin,
+void plain_bounds(const PlainProblem<T>& a, const T* upper, T* smallest, T* largest, int64_t begin,
                   int64_t end) {
   for (int64_t b = begin; b < end; ++b) {
     const T *low = a.x + b * a.x_stride, *high = upper + b * a.x_stride;
     for (int64_t o = 0; o < a.num_outputs; ++o) {
       const T* w = a.w + o * a.num_inputs;
       T near = 0, far = 0;
-      int32_t near_decision = -1, far_decision = -1;
       for (int64_t i = 0; i < a.num_inputs; ++i) {
         const T below = low[i] - w[i], above = high[i] - w[i];
-        const T to_box = larger<T>(below, -above), to_end = larger<T>(above, -below);
-        if (to_box > near || to_box != to_box) {
-          near = to_box;
-          near_decision = (int32_t)(2 * i + (below >= -above ? 0 : 1));
-        }
-        if (to_end > far || to_end != to_end) {
-          far = to_end;
-          far_decision = (int32_t)(2 * i + (above >= -below ? 1 : 0));
-        }
+        near = larger<T>(near, larger<T>(below, -above));
+        far = larger<T>(far, larger<T>(above, -below));
       }
-      const int64_t at = b * a.out_stride + o;
-      if (smallest != nullptr) smallest[at] = near;
-      if (largest != nullptr) largest[at] = far;
-      if (smallest_decision != nullptr) smallest_decision[at] = near_decision;
-      if (largest_decision != nullptr) largest_decision[at] = far_decision;
-    }
-  }
-}
-
-namespace {
-
-// The smallest distance grows with the lower end and falls with the upper one; the largest the
-// other way round. The weight's gradient is minus what the box's two ends get together.
-template <class T>
-T smallest_flow(T grad, int32_t decision) {
-  return decision & 1 ? -grad : grad;
-}
-template <class T>
-T largest_flow(T grad, int32_t decision) {
-  return decision & 1 ? grad : -grad;
-}
-
-template <class T>
-void send(T flow, int32_t decision, T* grad_lower, T* grad_upper) {
-  T* target = decision & 1 ? grad_upper : grad_lower;
-  if (target != nullptr) target[decision >> 1] += flow;
-}
-
-}  // namespace
-
-template <class T>
-void bounds_backward_rows(const PlainProblem<T>& a, const T* grad_smallest, const T* grad_largest,
-                          const int32_t* smallest_decision, const int32_t* largest_decision,
-                          T* grad_lower, T* grad_upper, int64_t begin, int64_t end) {
-  for (int64_t b = begin; b < end; ++b) {
-    T* lower = grad_lower == nullptr ? nullptr : grad_lower + b * a.x_stride;
-    T* upper = grad_upper == nullptr ? nullptr : grad_upper + b * a.x_stride;
-    for (int64_t at = b * a.out_stride; at < b * a.out_stride + a.num_outputs; ++at) {
-      const int32_t near = smallest_decision[at], far = largest_decision[at];
-      if (near >= 0) send(smallest_flow(grad_smallest[at], near), near, lower, upper);
-      if (far >= 0) send(largest_flow(grad_largest[at], far), far, lower, upper);
-    }
-  }
-}
-
-template <class T>
-void bounds_backward_outputs(const PlainProblem<T>& a, const T* grad_smallest,
-                             const T* grad_largest, const int32_t* smallest_decision,
-                             const int32_t* largest_decision, T* grad_w, int64_t begin,
-                             int64_t end) {
-  for (int64_t b = 0; b < a.num_rows; ++b) {
-    for (int64_t o = begin; o < end; ++o) {
-      const int64_t at = b * a.out_stride + o;
-      const int32_t near = smallest_decision[at], far = largest_decision[at];
-      T* row = grad_w + o * a.num_inputs;
-      if (near >= 0) row[near >> 1] -= smallest_flow(grad_smallest[at], near);
-      if (far >= 0) row[far >> 1] -= largest_flow(grad_largest[at], far);
+      smallest[b * a.out_stride + o] = near;
+      largest[b * a.out_stride + o] = far;
     }
   }
 }
@@ -270,12 +206,7 @@ void bounds_backward_outputs(const PlainProblem<T>& a, const T* grad_smallest,
                                          int64_t, int64_t);                                        \
   template void linf_backward_rows<T>(const PlainProblem<T>&, const T*, const int32_t*, T*,        \
                                       int64_t, int64_t);                                           \
-  template void plain_bounds<T>(const PlainProblem<T>&, const T*, T*, T*, int32_t*, int32_t*,      \
-                                int64_t, int64_t);                                                 \
-  template void bounds_backward_rows<T>(const PlainProblem<T>&, const T*, const T*,                \
-                                        const int32_t*, const int32_t*, T*, T*, int64_t, int64_t); \
-  template void bounds_backward_outputs<T>(const PlainProblem<T>&, const T*, const T*,             \
-                                           const int32_t*, const int32_t*, T*, int64_t, int64_t);
+  template void plain_bounds<T>(const PlainProblem<T>&, const T*, T*, T*, int64_t, int64_t);
 SUPNORM_INSTANTIATE(float)
 SUPNORM_INSTANTIATE(double)
 #undef SUPNORM_INSTANTIATE

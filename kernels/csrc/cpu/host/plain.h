@@ -48,26 +48,9 @@ template <class T>
 void linf_backward_rows(const PlainProblem<T>& problem, const T* flow, const int32_t* argmax,
                         T* grad_x, int64_t begin, int64_t end);
 
-// problem.x has the lower ends. Where a decision is asked for (not null) it says which number the
-// bound comes from: 2 * input + (1 if the upper end decides), or -1 where the bound is 0.
+// problem.x has the lower ends.
 template <class T>
 void plain_bounds(const PlainProblem<T>& problem, const T* upper, T* smallest, T* largest,
-                  int32_t* smallest_decision, int32_t* largest_decision, int64_t begin,
-                  int64_t end);
-
-// grad_lower and grad_upper <- sums over outputs of what the decisions send there; either may be
-// null.
-template <class T>
-void bounds_backward_rows(const PlainProblem<T>& problem, const T* grad_smallest,
-                          const T* grad_largest, const int32_t* smallest_decision,
-                          const int32_t* largest_decision, T* grad_lower, T* grad_upper,
-                          int64_t begin, int64_t end);
-
-// Tasks are outputs.
-template <class T>
-void bounds_backward_outputs(const PlainProblem<T>& problem, const T* grad_smallest,
-                             const T* grad_largest, const int32_t* smallest_decision,
-                             const int32_t* largest_decision, T* grad_w, int64_t begin,
-                             int64_t end);
+                  int64_t begin, int64_t end);
 
 }  // namespace supnorm

@@ -80,7 +80,7 @@ void run_plain_lp(const PlainProblem<T>& a, double p, T* out) {
 template <class T>
 void run_plain_bounds(const PlainProblem<T>& a, const T* upper, T* smallest, T* largest) {
   parallel(a.num_rows, work_of(a), [&](int64_t begin, int64_t end) {
-    plain_bounds<T>(a, upper, smallest, largest, nullptr, nullptr, begin, end);
+    plain_bounds<T>(a, upper, smallest, largest, begin, end);
   });
 }
 
