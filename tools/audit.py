@@ -20,7 +20,6 @@ from pipeline.errors import StageError, UserError
 from pipeline.store.artifacts import damage, read_stage_record
 from stages.certify.attack import Attack
 from stages.certify.config import Settings
-from stages.certify.proofs import ExactProofs
 from stages.data.batches import Batch
 from stages.data.counter_rng import Stream, permutation
 from stages.data.in_memory import ImageSet, load_split
@@ -34,9 +33,8 @@ from stages.data.records import (
     read_summary,
     summarise,
 )
-from stages.models.linf.integer_file import load_integer_network
-from stages.models.linf.integer_network import IntegerNetwork
-from stages.models.linf.reference_verifier import ReferenceVerifier
+from stages.models.certifier import AuditedCertifier
+from stages.models.family import family_of
 
 MOST_SHOWN = 5
 """Findings that the error names; the rest is counted."""
@@ -51,8 +49,7 @@ class Evidence:
     records: list[Record]
     """In the order of the images."""
     images: ImageSet
-    network: IntegerNetwork
-    proofs: ExactProofs
+    certifier: AuditedCertifier
 
     def batch(self, indices: list[int]) -> Batch:
         """Some images."""
@@ -114,7 +111,7 @@ def gather_evidence(path: Path, data_dir: Path | None) -> Evidence:
     """Read the records, the network and the shards.
 
     Raises:
-        UserError: no records, or they were not made with method exact.
+        UserError: no records, or their certificates cannot be audited.
         StageError: a file is damaged, or the rows are not every image once.
     """
     folder = path if path.is_dir() else path.parent
@@ -123,17 +120,15 @@ def gather_evidence(path: Path, data_dir: Path | None) -> Evidence:
     stage = read_stage_record(folder)
     inputs = {name: source.stage for name, source in stage.inputs.items()}
     settings = Settings.model_validate({**stage.settings, "inputs": inputs})
-    if settings.method != "exact":
-        raise UserError(f"{path}: certified with method {settings.method}; only exact is audited")
+    family = family_of(settings.certifier)
+    certifier = family.shipped(folder, settings.certifier, settings.eps, settings.grid())
     shards = data_dir or folder.parent / inputs["data"]
     manifest = read_manifest(shards)
     images = load_split(shards, manifest, settings.split)
     records = read_records(folder / RECORDS_FILE)
     check_every_image_once(records, settings.split, len(images))
-    loaded = load_integer_network(folder)
-    proofs = ExactProofs(loaded.network, len(loaded.classes), settings)
     records.sort(key=lambda record: record.key)
-    return Evidence(folder, settings, records, images, loaded.network, proofs)
+    return Evidence(folder, settings, records, images, certifier)
 
 
 def compare_images(evidence: Evidence) -> Iterator[str]:
@@ -150,14 +145,14 @@ def compare_images(evidence: Evidence) -> Iterator[str]:
 def compare_proofs(evidence: Evidence) -> Iterator[str]:
     """Rows whose prediction, margin, radius or verdict does not come out again.
 
-    Whole numbers come out to the last bit; what the float64 head of a hybrid decides may round
-    otherwise on another machine.
+    Whole numbers come out to the last bit; what floats decide may round otherwise on
+    another machine, within the certifier's tolerance.
     """
     size, eps = evidence.settings.batch_size, evidence.settings.eps
     for start in range(0, len(evidence.records), size):
         rows = evidence.records[start : start + size]
         batch = evidence.batch(list(range(start, start + len(rows))))
-        found = evidence.proofs.prove(batch.images, batch.labels)
+        found = evidence.certifier.certify(batch.images, batch.labels)
         columns = {
             "predicted": found.predicted.tolist(),
             "margin": found.margin.tolist(),
@@ -168,33 +163,25 @@ def compare_proofs(evidence: Evidence) -> Iterator[str]:
         for name, values in columns.items():
             for record, value in zip(rows, values, strict=True):
                 recorded = getattr(record, name)
-                if not _agree(name, recorded, value, evidence.network):
+                if not _agree(name, recorded, value, evidence.certifier):
                     yield f"{record.key}: {name} is {recorded}, proved is {value}"
 
 
 def prove_by_hand(evidence: Evidence, chosen: list[int]) -> Iterator[str]:
     """Rows whose radius Python integers refute."""
-    by_hand = ReferenceVerifier(evidence.network)
-    per_pixel = 2 * evidence.network.units_per_pixel
+    verifier = evidence.certifier.verifier()
     for index in chosen:
-        record = evidence.records[index]
-        half_units = record.exact_radius * per_pixel
-        if half_units == 0:
-            continue
-        pixels = evidence.images.images[index].flatten().tolist()
-        if half_units.denominator != 1:
-            yield f"{record.key}: radius {record.exact_radius} is no whole number of half units"
-            continue
-        is_by_margin = record.method == "margin"
-        fault = by_hand.refutes(pixels, record.label, half_units.numerator, is_by_margin)
+        record, image = evidence.records[index], evidence.images.images[index]
+        radius = record.exact_radius
+        fault = verifier.refutes(image, record.label, radius, record.method)
         if fault:
-            yield f"{record.key}: radius {record.exact_radius} is not proved: {fault}"
+            yield f"{record.key}: radius {radius} is not proved: {fault}"
 
 
 def attack_again(evidence: Evidence, chosen: list[int]) -> Iterator[str]:
     """Rows that the attack of the run breaks though they say that it does not, or vice versa."""
     settings = evidence.settings
-    attack = Attack(evidence.proofs.attack_space, settings.attack, settings.seed)
+    attack = Attack(evidence.certifier.attack_space, settings.attack, settings.seed)
     rows = [evidence.records[index] for index in chosen]
     is_right = torch.tensor([row.is_correct for row in rows])
     batch = evidence.batch(chosen)
@@ -213,7 +200,12 @@ def compare_files(evidence: Evidence) -> Iterator[str]:
     summary = read_summary(evidence.folder)
     grid = [point.eps for point in summary.eps_grid]
     counted = summarise(
-        evidence.records, summary.split, summary.eps, grid, summary.certified_method
+        evidence.records,
+        summary.split,
+        summary.norm,
+        summary.eps,
+        grid,
+        summary.certified_method,
     )
     if counted.model_dump(exclude={"seconds"}) != summary.model_dump(exclude={"seconds"}):
         yield "summary.json is not what the rows add up to"
@@ -222,9 +214,9 @@ def compare_files(evidence: Evidence) -> Iterator[str]:
         yield f"since the stage ended, {fault}"
 
 
-def _agree(name: str, recorded: Any, found: Any, network: IntegerNetwork) -> bool:
-    if network.head is None or name not in ("margin", "exact_radius"):
-        return bool(recorded == found)
+def _agree(name: str, recorded: Any, found: Any, certifier: AuditedCertifier) -> bool:
     if name == "margin":
-        return math.isclose(recorded, found, rel_tol=1e-9)
-    return bool(abs(recorded - found) * network.units_per_pixel <= 1)
+        return math.isclose(recorded, found, rel_tol=certifier.margin_tolerance)
+    if name == "exact_radius":
+        return bool(abs(recorded - found) <= certifier.radius_tolerance)
+    return bool(recorded == found)

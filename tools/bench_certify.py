@@ -19,13 +19,11 @@ import typer
 from torch import Tensor
 
 import kernels
-from stages.certify.proofs import levels_above
 from stages.data.in_memory import ImageSet, load_split
 from stages.data.manifest import read_manifest
 from stages.data.radius import parse_fraction
-from stages.models.linf.ball import box_around
-from stages.models.linf.exact_certifier import ExactProver, exact_prover
-from stages.models.linf.float_certifier import prover_for
+from stages.models.linf.exact_prover import ExactProver
+from stages.models.linf.float_prover import FloatProver
 from stages.models.linf.integer_file import load_integer_network
 from stages.models.network_file import LoadedNetwork, load_network
 
@@ -42,7 +40,7 @@ def bench_certify(
     """Time exact certification beside the float32 interval pass."""
     images = load_split(run / "shard", read_manifest(run / "shard"), "test")
     loaded = load_network(run / "train")
-    prover = exact_prover(load_integer_network(run / "certify").network)
+    prover = ExactProver(load_integer_network(run / "certify").network)
     radius = parse_fraction(eps)
     methods: dict[str, Callable[[], int]] = {
         "float interval": lambda: float_interval(loaded, images, radius),
@@ -65,25 +63,25 @@ def bench_certify(
 
 def float_interval(loaded: LoadedNetwork, images: ImageSet, eps: Fraction) -> int:
     """Images that float32 bounds over the ball prove."""
-    prover = prover_for(loaded.network, loaded.normalisation)
-    (radius,) = levels_above([eps], images.device)
+    prover = FloatProver(loaded.network, loaded.normalisation)
+    level = prover.level_above(eps)
     count = 0
     for some, labels in _batches(images):
-        box = box_around(some, radius.expand(len(some)), loaded.normalisation)
-        count += int(prover.proves_box(box, labels).sum())
+        radius = torch.full((len(some),), level, dtype=torch.float64, device=images.device)
+        count += int((prover.by_box(some, radius, labels) > 0).sum())
     return count
 
 
 def exact(prover: ExactProver, images: ImageSet, eps: Fraction) -> int:
     """Images that whole numbers prove, by margin or by box."""
-    limit = math.floor(eps * prover.half_units_per_pixel)
+    level = prover.level_above(eps)
     count = 0
     for some, labels in _batches(images):
         proof = prover.by_margin(some, labels)
-        is_open = (proof.margin > 0) & (proof.radius <= limit)
-        rest = torch.full((int(is_open.sum()),), limit + 1, device=images.device)
+        is_open = (proof.margin > 0) & (proof.radius < level)
+        rest = torch.full((int(is_open.sum()),), level, device=images.device)
         by_box = prover.by_box(some[is_open], rest, labels[is_open])
-        count += int((proof.radius > limit).sum() + (by_box > limit).sum())
+        count += int((proof.radius >= level).sum() + (by_box >= level).sum())
     return count
 
 

@@ -27,10 +27,10 @@ def record_step(metrics: Metrics) -> None:
     metrics.add(train.IMAGES, 512)
     metrics.observe(train.STEP_SECONDS, 0.06)
     for gauge in (
-        train.P,
+        train.column("p"),
         train.EPS,
         train.LEARNING_RATE,
-        train.LAMBDA,
+        train.column("cross_entropy_weight"),
         train.LOSS,
         train.GRADIENT_NORM,
     ):

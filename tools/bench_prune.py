@@ -19,14 +19,13 @@ import typer
 
 import kernels
 from stages.data.batches import in_order
+from stages.data.history import read_history
 from stages.data.in_memory import ImageSet, load_split
 from stages.data.manifest import read_manifest
-from stages.models.linf.float_certifier import prover_for
+from stages.models.family import family_of
 from stages.models.linf.integer_file import INTEGER_WEIGHTS_NAME, load_integer_network
-from stages.models.linf.network import DistanceMLP
 from stages.models.network_description import WEIGHTS_NAME
 from stages.models.network_file import LoadedNetwork, load_network
-from stages.prune.counting import count_uses
 
 BATCH_SIZE = 2000
 COUNTED = 10_000
@@ -74,10 +73,10 @@ def _time_forward(run: Path, images: ImageSet, turns: int) -> None:
 
 def _time_counting(run: Path, images: ImageSet, turns: int) -> None:
     loaded = load_network(run / "train")
-    full = loaded.network
-    assert isinstance(full, DistanceMLP)
+    family = family_of(loaded.settings)
+    pruner = family.pruner(loaded.network, loaded.settings, partial(read_history, run / "train"))
     some = ImageSet(images.split, images.images[:COUNTED], images.labels[:COUNTED])
-    count = partial(count_uses, full, loaded.normalisation, partial(in_order, some, BATCH_SIZE))
+    count = partial(pruner.count_uses, loaded.normalisation, partial(in_order, some, BATCH_SIZE))
     seconds = least_seconds((count, partial(_certify, loaded, some)), 5 * turns)
     print(
         f"{len(some):,} training images: counting {seconds[0]:.3f} s, plain certification "
@@ -86,9 +85,9 @@ def _time_counting(run: Path, images: ImageSet, turns: int) -> None:
 
 
 def _certify(loaded: LoadedNetwork, images: ImageSet) -> None:
-    prover = prover_for(loaded.network, loaded.normalisation)
+    certifier = family_of(loaded.settings).quick_certifier(loaded.network, loaded.normalisation)
     for batch in in_order(images, BATCH_SIZE):
-        prover.by_margin(loaded.normalisation.apply(batch.images), batch.labels)
+        certifier.certify(batch.images, batch.labels)
 
 
 def least_seconds(rivals: tuple[Callable[[], object], ...], turns: int) -> list[float]:

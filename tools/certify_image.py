@@ -10,23 +10,22 @@ import torch
 import typer
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.selection import Runs
 from stages.data.radius import largest_float_up_to
 from stages.data.records import image_digest
-from stages.models.linf.exact_certifier import exact_prover
+from stages.models.linf.certifier import Ball, ExactCertifier
+from stages.models.linf.config import ExactSettings
 from stages.models.linf.integer_file import (
     INTEGER_DESCRIPTION_NAME,
     LoadedIntegerNetwork,
     load_integer_network,
 )
-from stages.models.radius_search import extend_radius
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's name of plain 8-bit pictures with so many channels."""
-RADIUS_STEPS = 20
+SETTINGS = ExactSettings(radius_steps=20)
 
 
 @dataclass(frozen=True)
@@ -88,26 +87,17 @@ def certify_picture(loaded: LoadedIntegerNetwork, image: NDArray[np.uint8]) -> P
             f"this picture is {image.dtype} of shape {image.shape}; the network takes uint8 of "
             f"(H, W, C) = {shape}"
         )
-    prover = exact_prover(loaded.network)
+    certifier = ExactCertifier(loaded.network, SETTINGS, Ball(Fraction(1), (Fraction(1),)))
     images = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].contiguous()
     # The label is the class that leads: of any other label the margin would not be positive.
-    others = prover.by_margin(images, torch.tensor([0]))
-    proof = prover.by_margin(images, others.predicted)
-
-    def prove(rows: Tensor, half_units: Tensor) -> Tensor:
-        return prover.by_box(images[rows], half_units, proof.predicted[rows])
-
-    levels = torch.tensor([prover.half_units_per_pixel])
-    radius = proof.radius
-    if proof.margin > 0:
-        radius = extend_radius(prove, radius, levels, RADIUS_STEPS)
-    raised = radius > proof.radius
+    others = certifier.certify(images, torch.tensor([0]))
+    found = certifier.certify(images, others.predicted)
     return PictureProof(
-        int(proof.predicted),
-        loaded.classes[int(proof.predicted)],
-        prover.radius(int(radius)),
-        "none" if radius == 0 else "interval" if raised else "margin",
-        float(proof.margin),
+        int(found.predicted),
+        loaded.classes[int(found.predicted)],
+        found.radius[0],
+        found.method[0],
+        float(found.margin),
         image_digest(images[0].numpy()),
         loaded.weights_sha256,
     )

@@ -7,11 +7,11 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from torch import Tensor
 
 from kernels import SparseRows
 from pipeline.errors import UserError
 from stages.models.linf.integer_file import load_integer_network
+from stages.models.linf.layers.layer import Weights
 from stages.prune import numpy_network
 
 
@@ -32,10 +32,10 @@ def export(
         raise UserError(f"{output}: the file must end in .npz, NumPy's archive")
     loaded = load_integer_network(folder)
     network = loaded.network
-    if network.head is not None:
+    if network.head.kind != "distance":
         raise UserError(
-            f"{folder} holds a hybrid, whose head computes in float64; only networks of distance "
-            "layers alone are exported"
+            f"{folder} holds a network with a head of kind {network.head.kind}, which computes in "
+            "float64; only networks of distance layers alone are exported"
         )
     height, width, channels = network.image_shape
     arrays: dict[str, np.ndarray] = {
@@ -45,7 +45,7 @@ def export(
         "num_layers": np.array(len(network.layers)),
     }
     for number, layer in enumerate(network.layers):
-        parts = {**_sparse(layer.rows)._asdict(), "offset": layer.offset}
+        parts = {**_sparse(layer.weights)._asdict(), "offset": layer.offset}
         arrays |= {f"layers.{number}.{name}": part.numpy() for name, part in parts.items()}
     output.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(output, **arrays)  # type: ignore[arg-type]
@@ -55,7 +55,14 @@ def export(
     print(f"{output}: {num_edges:,} edges, {output.stat().st_size:,} bytes; {reader} runs it")
 
 
-def _sparse(rows: Tensor | SparseRows) -> SparseRows:
-    if isinstance(rows, SparseRows):
-        return rows
-    return SparseRows.from_dense(rows, torch.ones_like(rows, dtype=torch.bool))
+def _sparse(weights: Weights) -> SparseRows:
+    """The edges of any kind of layer, as compressed rows."""
+    rows, floors = weights.reference_rows()
+    edges = [edge for row in rows for edge in row]
+    starts = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
+    return SparseRows(
+        torch.tensor([weight for _, weight in edges]),
+        torch.tensor([column for column, _ in edges]),
+        starts,
+        torch.tensor(floors),
+    )

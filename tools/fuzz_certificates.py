@@ -25,9 +25,10 @@ from torch import Tensor
 
 from pipeline.errors import StageError, UserError
 from stages.models.images import Normalisation
-from stages.models.linf.exact_certifier import exact_prover
-from stages.models.linf.float_certifier import prover_for
-from stages.models.linf.network import DistanceMLP
+from stages.models.linf.config import DistanceMLPSettings
+from stages.models.linf.exact_prover import ExactProver
+from stages.models.linf.float_prover import FloatProver
+from stages.models.linf.network import LinfNetwork, build_network
 from stages.models.linf.quantise import quantise
 
 NUM_IMAGES = 4
@@ -46,7 +47,7 @@ Whole = NDArray[Any]
 class Case:
     """A small network and images to certify."""
 
-    network: DistanceMLP
+    network: LinfNetwork
     normalisation: Normalisation
     images: Tensor
     """uint8 (B, 1, 1, I)."""
@@ -69,7 +70,7 @@ class WholeLayer(NamedTuple):
 
 
 @dataclass
-class TrainTotals:
+class FuzzCounts:
     """What a hunt has come to."""
 
     nets: int = 0
@@ -82,7 +83,8 @@ def draw_case(seed: int) -> Case:
     """A network with weights, running means and images that are hard to get right."""
     rng = np.random.default_rng(seed)
     inputs, width, depth, classes = (int(rng.integers(*ends)) for ends in _SIZES)
-    network = DistanceMLP((1, inputs, 1), classes, width, depth).eval().requires_grad_(False)
+    settings = DistanceMLPSettings(kind="distance_mlp", width=width, depth=depth)
+    network = build_network(settings, (1, inputs, 1), classes).eval().requires_grad_(False)
     normalisation = NORMALISATIONS[rng.integers(len(NORMALISATIONS))]
     style = _STYLES[rng.integers(len(_STYLES))]
     for tensor in network.state_dict().values():
@@ -96,32 +98,30 @@ def exact_claims(case: Case) -> tuple[list[Claim], list[WholeLayer], int]:
     """What method exact claims; its network, and how many units a pixel has, in quarter units."""
     shape = (1, case.images.shape[3], 1)
     network = quantise(case.network, case.normalisation, shape, case.fraction_bits)
-    prover = exact_prover(network)
+    prover = ExactProver(network)
     first = prover.by_margin(case.images, torch.zeros(NUM_IMAGES, dtype=torch.int64))
     proof = prover.by_margin(case.images, first.predicted)
     by_box = prover.by_box(case.images, proof.radius * 5 // 4 + 1, proof.predicted)
     radius = torch.maximum(proof.radius, torch.where(proof.margin > 0, by_box, 0))
     claims = [
-        Claim(image, label, Fraction(2 * half_units - 1, 2 * prover.half_units_per_pixel))
+        Claim(image, label, Fraction(2 * half_units - 1, 2 * prover.ticks_per_pixel))
         for image, (label, half_units) in enumerate(
             zip(proof.predicted.tolist(), radius.tolist(), strict=True)
         )
         if half_units > 0
     ]
     layers = [
-        WholeLayer(4 * layer.rows.long().numpy(), 4 * layer.offset.long().numpy())
+        WholeLayer(4 * layer.weights.numbers[0].long().numpy(), 4 * layer.offset.long().numpy())
         for layer in network.layers
-        if isinstance(layer.rows, Tensor)
     ]
     return claims, layers, 4 * network.units_per_pixel
 
 
 def float_claims(case: Case) -> list[Claim]:
     """What method float claims: float32 margins less all that rounding could do."""
-    prover = prover_for(case.network, case.normalisation)
-    inputs = case.normalisation.apply(case.images)
-    labels = prover.logits(inputs).argmax(1)
-    radius = prover.by_margin(inputs, labels).radius
+    prover = FloatProver(case.network, case.normalisation)
+    labels = prover.logits(case.normalisation.apply(case.images)).argmax(1)
+    radius = prover.by_margin(case.images, labels).radius
     return _just_below(labels, radius)
 
 
@@ -146,9 +146,12 @@ def real_layers(case: Case, claims: list[Claim]) -> tuple[list[WholeLayer], int]
         The layers, and that number: a whole multiple of every denominator there is.
     """
     mean, std = Fraction(case.normalisation.mean[0]), Fraction(case.normalisation.std)
-    hidden, network = case.network.hidden, case.network
-    pairs = [(layer.distance.weight, layer.centering.running_mean) for layer in hidden]
-    pairs.append((network.last.weight, -network.bias))
+    offsets = [layer.centering.running_mean for layer in case.network.hidden]
+    offsets.append(-case.network.head.get_parameter("bias"))
+    pairs = [
+        (layer.weights.numbers[0], offset)
+        for layer, offset in zip(case.network.distances, offsets, strict=True)
+    ]
     exact = []
     for number, (weight, offset) in enumerate(pairs):
         shift = Fraction(0) if number else mean
@@ -186,7 +189,7 @@ def count_broken(case: Case, claims: list[Claim], layers: list[WholeLayer], per_
     return broken
 
 
-def hunt(method: str, num_nets: int, seed: int) -> TrainTotals:
+def hunt(method: str, num_nets: int, seed: int) -> FuzzCounts:
     """Hunt one method's wrong certificates.
 
     Args:
@@ -194,10 +197,10 @@ def hunt(method: str, num_nets: int, seed: int) -> TrainTotals:
         num_nets: networks.
         seed: of the first; the others follow it.
     """
-    tally = TrainTotals()
+    counts = FuzzCounts()
     for number in range(num_nets):
         case = draw_case(seed + number)
-        tally.nets += 1
+        counts.nets += 1
         try:
             if method == "exact":
                 claims, layers, per_pixel = exact_claims(case)
@@ -205,11 +208,11 @@ def hunt(method: str, num_nets: int, seed: int) -> TrainTotals:
                 claims = (float_claims if method == "float" else plain_claims)(case)
                 layers, per_pixel = real_layers(case, claims)
         except UserError:
-            tally.refused += 1
+            counts.refused += 1
             continue
-        tally.claims += len(claims)
-        tally.broken += count_broken(case, claims, layers, per_pixel)
-    return tally
+        counts.claims += len(claims)
+        counts.broken += count_broken(case, claims, layers, per_pixel)
+    return counts
 
 
 def fuzz_certificates(
@@ -220,11 +223,11 @@ def fuzz_certificates(
     print(f"{'method':>8} {'networks':>9} {'refused':>8} {'certified':>10} {'broken':>7}")
     broken = {}
     for method in ("exact", "float", "plain"):
-        tally = hunt(method, nets, seed)
-        broken[method] = tally.broken
+        counts = hunt(method, nets, seed)
+        broken[method] = counts.broken
         print(
-            f"{method:>8} {tally.nets:>9,} {tally.refused:>8,} {tally.claims:>10,} "
-            f"{tally.broken:>7,}",
+            f"{method:>8} {counts.nets:>9,} {counts.refused:>8,} {counts.claims:>10,} "
+            f"{counts.broken:>7,}",
             flush=True,
         )
     if broken["exact"] or broken["float"]:

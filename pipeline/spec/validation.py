@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline.spec.diagnostics import KeyPath, did_you_mean, dotted, nearest, shown
+from pipeline.spec.diagnostics import KeyPath, did_you_mean, dotted, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -81,11 +81,9 @@ def _missing(models: list[type[BaseModel]], name: str) -> str:
 def _unknown(root: type[BaseModel], models: list[type[BaseModel]], path: KeyPath, name: str) -> str:
     here = [field for model in models for field in model.model_fields]
     everywhere = [there for there in _all_paths(root) if there != path]
-    near_name = nearest(name, here) or nearest(name, {str(there[-1]) for there in everywhere})
-    for wanted in (name, near_name):
-        places = [f'"{dotted(there)}"' for there in everywhere if there[-1] == wanted]
-        if places and wanted not in here:
-            return f"no such setting here; did you mean {' or '.join(dict.fromkeys(places))}?"
+    places = [f'"{dotted(there)}"' for there in everywhere if there[-1] == name]
+    if places:
+        return f"no such setting here; did you mean {' or '.join(dict.fromkeys(places))}?"
     return f"no such setting; {did_you_mean(name, here) or 'this group has none'}"
 
 

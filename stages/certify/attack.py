@@ -1,8 +1,7 @@
-"""The attack: gradient descent through the network at several p, then random squares.
+"""The attack: gradient descent through the network and its surrogates, then random squares.
 
-B batch, C channels, H x W pixels. Every point is judged on the network at p = infinity that is
-certified. An image's tries depend on the settings, the seed and its index, never on the rank that
-has it.
+B batch, C channels, H x W pixels. Every point is judged on the network that is certified.
+An image's tries depend on the settings, the seed and its index, never on the rank that has it.
 """
 
 import itertools
@@ -14,11 +13,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from kernels.layers import Box
+from pipeline.errors import UserError
 from stages.certify.config import AttackSettings
 from stages.certify.square_attack import search_squares
 from stages.data.batches import Batch
 from stages.data.counter_rng import Stream, draw
-from stages.models.linf.attack_space import AttackSpace
+from stages.models.certifier import AttackSpace
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,7 @@ class Try:
 
     restart: int
     loss: str
-    p: float
-
-
-BASELINE = Try(0, "ce", math.inf)
-"""Plain projected gradient descent: one start at the image, cross-entropy, the network's own
-gradient. It comes first, and its verdict is kept beside the whole attack's."""
+    surrogate: float
 
 
 @dataclass(frozen=True)
@@ -40,18 +35,29 @@ class AttackVerdict:
     """What became of each image of a batch."""
 
     after_baseline: Tensor
-    """float64 (B,): smallest margin that `BASELINE` found; infinity where it was not tried."""
+    """float64 (B,): smallest margin that the baseline found; infinity where it was not tried."""
     worst: Tensor
     """float64 (B,): smallest margin found by all tries; not above 0 means broken."""
 
 
-@dataclass(frozen=True)
 class Attack:
-    """Everything that breaks images."""
+    """Everything that breaks images.
 
-    attack_space: AttackSpace
-    settings: AttackSettings
-    seed: int
+    Args:
+        attack_space: of the network.
+        settings: which tries.
+        seed: with an image's index decides where later restarts begin.
+
+    Raises:
+        UserError: the network has no such surrogate.
+    """
+
+    def __init__(self, attack_space: AttackSpace, settings: AttackSettings, seed: int) -> None:
+        self.attack_space, self.settings, self.seed = attack_space, settings, seed
+        self._tries = tries(attack_space, settings)
+        # Plain projected gradient descent: one start at the image, cross-entropy, the network's own
+        # gradient. It comes first, and its verdict is kept beside the whole attack's.
+        self._baseline = Try(0, "ce", attack_space.itself)
 
     def attack(self, batch: Batch, is_right: Tensor, is_certified: Tensor) -> AttackVerdict:
         """Look for a point of each image's ball that is not the label's.
@@ -62,13 +68,12 @@ class Attack:
             is_certified: bool (B,): these get the first `certified_steps` of the first try only.
         """
         worst = torch.full(is_right.shape, torch.inf, dtype=torch.float64, device=is_right.device)
-        attempts = tries(self.settings)
-        self._try(batch, is_certified, attempts[0], self.settings.certified_steps, worst)
+        self._try(batch, is_certified, self._tries[0], self.settings.certified_steps, worst)
         is_open = is_right & ~is_certified
-        self._try(batch, is_open, BASELINE, self.settings.steps, worst)
+        self._try(batch, is_open, self._baseline, self.settings.steps, worst)
         after_baseline = worst.clone()
-        for attempt in attempts:
-            if attempt != BASELINE:
+        for attempt in self._tries:
+            if attempt != self._baseline:
                 self._try(batch, is_open & (worst > 0), attempt, self.settings.steps, worst)
         self._search(batch, is_open & (worst > 0), worst)
         return AttackVerdict(after_baseline, worst)
@@ -84,7 +89,7 @@ class Attack:
 
     def _search(self, batch: Batch, is_due: Tensor, worst: Tensor) -> None:
         rows = is_due.nonzero()[:, 0]
-        if len(rows):
+        if len(rows) and self.attack_space.is_box:
             queries = self.settings.square_queries
             found = search_squares(self.attack_space, _some(batch, rows), queries, self.seed)
             worst[rows] = torch.minimum(worst[rows], found)
@@ -96,8 +101,7 @@ class Attack:
         worst = torch.full(labels.shape, torch.inf, dtype=torch.float64, device=labels.device)
         rows = torch.arange(len(labels), device=labels.device)
         for _ in range(num_steps):
-            uphill = self._gradient(x, labels, attempt).sign().nan_to_num(nan=0.0)
-            x = self.attack_space.step(x, uphill, ball)
+            x = self.attack_space.step(x, self._gradient(x, labels, attempt), ball)
             margins = self.attack_space.margins(x, labels)
             worst[rows] = torch.minimum(worst[rows], margins)
             standing = margins > 0
@@ -120,18 +124,31 @@ class Attack:
 
     def _gradient(self, points: Tensor, labels: Tensor, attempt: Try) -> Tensor:
         x = self.attack_space.inputs(points).detach().requires_grad_()
-        logits = self.attack_space.network(x, attempt.p)
+        logits = self.attack_space.logits(x, attempt.surrogate)
         loss = _LOSSES[attempt.loss](logits, labels)
         (gradient,) = torch.autograd.grad(loss, x)
         return gradient
 
 
-def tries(settings: AttackSettings) -> list[Try]:
-    """All tries in order: every loss and p from the image itself, then from random starts."""
+def tries(attack_space: AttackSpace, settings: AttackSettings) -> list[Try]:
+    """All tries in order: every loss and surrogate from the image, then from random starts.
+
+    Raises:
+        UserError: the network has no such surrogate.
+    """
+    surrogates = attack_space.surrogates
+    if settings.surrogates is not None:
+        surrogates = tuple(map(float, settings.surrogates))
+    unknown = [one for one in surrogates if not attack_space.has_surrogate(one)]
+    if unknown:
+        usual = ", ".join(f"{one:g}" for one in attack_space.surrogates)
+        raise UserError(
+            f"attack.surrogates: this network has none called {unknown[0]:g}; usual are {usual}"
+        )
     return [
-        Try(restart, loss, p)
-        for restart, loss, p in itertools.product(
-            range(settings.restarts), settings.losses, settings.exponents
+        Try(restart, loss, surrogate)
+        for restart, loss, surrogate in itertools.product(
+            range(settings.restarts), settings.losses, surrogates
         )
     ]
 

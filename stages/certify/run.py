@@ -2,19 +2,19 @@
 
 import torch
 
+from pipeline.errors import UserError
 from pipeline.execution.context import Context
 from stages.certify.batch_certifier import BatchCertifier
 from stages.certify.batch_files import BatchFiles
 from stages.certify.config import Settings
 from stages.certify.metrics import IMAGES
-from stages.certify.precision import make_integer_network
-from stages.certify.proofs import ExactProofs, FloatProofs, Proofs
 from stages.data.batches import Batch
 from stages.data.in_memory import ImageSet, load_split
 from stages.data.manifest import Manifest, read_manifest
 from stages.data.records import RECORDS_FILE, summarise, write_records, write_summary
+from stages.models.certifier import Certifier, CertifyTask
 from stages.models.compatibility import check_compatibility
-from stages.models.linf.integer_file import load_integer_network, save_integer_network
+from stages.models.family import Family, family_of
 from stages.models.network_file import LoadedNetwork, load_network
 
 
@@ -30,7 +30,8 @@ def run(context: Context, settings: Settings) -> None:
     loaded = load_network(context.inputs["network"], device)
     check_compatibility(manifest, loaded, settings.split)
 
-    examiner = BatchCertifier(_proofs(context, settings, manifest, loaded), settings)
+    certifier = _certifier(context, settings, manifest, loaded)
+    batch_certifier = BatchCertifier(certifier, settings)
     images = load_split(context.inputs["data"], manifest, settings.split, device)
     parts = BatchFiles(
         context.output_dir / "parts", settings.split, len(images), settings.batch_size
@@ -46,7 +47,7 @@ def run(context: Context, settings: Settings) -> None:
             done = num_done
 
         for number in parts.left_for(context.ranks):
-            rows = examiner.records(_batch(images, parts.indices(number)))
+            rows = batch_certifier.records(_batch(images, parts.indices(number)))
             parts.write(number, rows)
             for row in rows:
                 context.metrics.add(IMAGES, verdict=row.verdict)
@@ -57,7 +58,12 @@ def run(context: Context, settings: Settings) -> None:
 
     records = parts.merge()
     summary = summarise(
-        records, settings.split, settings.eps, settings.grid(), settings.description
+        records,
+        settings.split,
+        settings.norm,
+        settings.eps,
+        settings.grid(),
+        settings.certifier.description,
     )
     write_records(context.output_dir / RECORDS_FILE, records)
     write_summary(context.output_dir, summary)
@@ -69,21 +75,41 @@ def run(context: Context, settings: Settings) -> None:
     )
 
 
-def _proofs(
+def _certifier(
     context: Context, settings: Settings, manifest: Manifest, loaded: LoadedNetwork
-) -> Proofs:
-    """The method of the settings; the first rank writes the integer network and reads it again."""
-    if settings.method == "float":
-        return FloatProofs(loaded, settings)
-    network = make_integer_network(context.inputs["data"], manifest, loaded, settings)
+) -> Certifier:
+    """The certifier of the settings; the first rank writes what is certified and reads it again."""
+    data_dir, device = context.inputs["data"], _device(context)
+    split = manifest.splits.get("validation")
+    has_validation = split is not None and split.num_images > 0
+
+    def validation() -> ImageSet | None:
+        return load_split(data_dir, manifest, "validation", device) if has_validation else None
+
+    task = CertifyTask(
+        loaded, settings.certifier, settings.eps, settings.grid(), device, validation
+    )
+    family = family_of(loaded.settings)
+    _refuse_misfit(settings, loaded, family)
+    certifier = family.certifier(task)
     if context.ranks.is_first:
-        save_integer_network(context.output_dir, network, loaded)
-        network = load_integer_network(context.output_dir).network
-        bits = torch.iinfo(network.dtype).bits
-        context.say(
-            f"certifying in {bits}-bit integers, {network.fraction_bits} of them fractional"
+        certifier = certifier.ship(context.output_dir)
+        context.say(f"certifying {certifier.note}")
+    return certifier
+
+
+def _refuse_misfit(settings: Settings, loaded: LoadedNetwork, family: Family) -> None:
+    kind = loaded.settings.kind
+    if settings.norm != family.norm:
+        raise UserError(
+            f"norm {settings.norm} is given, but a {kind} is certified in {family.norm} balls; "
+            f"write norm: {family.norm}, or name another network"
         )
-    return ExactProofs(network.to(_device(context)), len(loaded.classes), settings)
+    if settings.certifier.family != loaded.settings.family:
+        raise UserError(
+            f"certifier {settings.certifier.kind} is for networks of the family "
+            f"{settings.certifier.family}, a {kind} is one of {loaded.settings.family}"
+        )
 
 
 def _batch(images: ImageSet, indices: range) -> Batch:

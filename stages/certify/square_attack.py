@@ -14,7 +14,7 @@ from torch import Tensor
 from kernels.layers import Box
 from stages.data.batches import Batch
 from stages.data.counter_rng import Stream, draw, draw_below
-from stages.models.linf.attack_space import AttackSpace
+from stages.models.certifier import AttackSpace
 
 FIRST_SHARE = 0.8
 """Share of the image that the first squares cover."""

@@ -51,7 +51,7 @@ class TrainBatches(Protocol):
     """A rank's share of the training batches; resident or streaming."""
 
     @property
-    def cut(self) -> EpochBatches:
+    def epoch_batches(self) -> EpochBatches:
         """Number and sizes of an epoch's global batches, the same in every epoch."""
 
     def mean_count(self, step: int) -> float:
@@ -86,20 +86,20 @@ class ResidentBatches:
         Raises:
             UserError: the ranks cannot share a batch, or there is not one whole batch.
         """
-        self.cut = cut_epoch(len(image_set), settings.batch_size, ranks)
+        self.epoch_batches = cut_epoch(len(image_set), settings.batch_size, ranks)
         self._image_set, self._block_sizes = image_set, block_sizes
         self._settings, self._ranks = settings, ranks
 
     def mean_count(self, step: int) -> float:
         """Return a step's images divided by the ranks."""
-        return self.cut.size(step) / self._ranks.world_size
+        return self.epoch_batches.size(step) / self._ranks.world_size
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield this rank's share of each global batch of an epoch, on the image set's device."""
         data, settings = self._image_set, self._settings
         order = epoch_order(self._block_sizes, settings.seed, epoch, settings.window)
-        for step in range(start_step, self.cut.steps):
-            start, end = self.cut.start(step), self.cut.start(step + 1)
+        for step in range(start_step, self.epoch_batches.steps):
+            start, end = self.epoch_batches.start(step), self.epoch_batches.start(step + 1)
             mine = order[share_of_rank(end, self._ranks, start)]
             yield _rows(data, torch.from_numpy(mine).to(data.device))
 

@@ -6,7 +6,7 @@ from pydantic import ConfigDict
 
 from pipeline.errors import StageError
 from pipeline.files import FrozenModel, parse_json, write_atomic
-from stages.data.radius import ExactFraction
+from stages.data.radius import Radius
 
 HISTORY_NAME = "history.jsonl"
 
@@ -14,7 +14,7 @@ HISTORY_NAME = "history.jsonl"
 class HistoryLine(FrozenModel):
     """One validation and the training steps since the one before it."""
 
-    # Standard JSON has no infinity: p = inf is written as the text "Infinity".
+    # Standard JSON has no infinity: infinity is written as the text "Infinity".
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
 
     step: int
@@ -24,26 +24,22 @@ class HistoryLine(FrozenModel):
     progress: float
     """Fraction of the training steps done, in [0, 1]."""
 
-    p: float
-    """Norm of the distance layers at this step; infinity at the end."""
     eps_train: float
     """Radius in the loss at this step, in pixels."""
     learning_rate: float
-    cross_entropy_weight: float
-    """Weight of the cross-entropy term of the mixture loss; 0 for other losses."""
-    logit_scale: float
-    """The learnt factor of the logits in the mixture loss; 1 for other losses."""
+    extra: dict[str, float]
+    """What the network's family and the loss show of this step, by name."""
 
     train_loss: float
     """Mean over the images trained on since the last validation."""
     train_accuracy: float
-    """Of those (augmented) images, at the p of their step."""
+    """Of those (augmented) images, as the network was at their step."""
 
-    eps: ExactFraction
+    eps: Radius
     """Radius at which validation certifies, in pixels."""
     num_validation_images: int
     validation_clean_accuracy: float
-    """At p = infinity, running means re-estimated."""
+    """Of the network as it would be handed on."""
     validation_certified_accuracy: float
     """Certified by margin in float32, rounding subtracted."""
 

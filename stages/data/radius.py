@@ -5,7 +5,7 @@ import re
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
 Norm = Literal["linf", "l2"]
 """Of a ball of perturbations: every pixel within eps, or their Euclidean length."""
@@ -34,11 +34,16 @@ Radius = Annotated[Fraction, BeforeValidator(parse_radius), PlainSerializer(str,
 """A radius in pixels of [0, 1], as text a fraction of two whole numbers: `969/8160`."""
 
 
-def parse_fraction(value: Any) -> Fraction:
-    """Read an exact fraction in [0, 1] such as "8/255"; a float is refused, for 0.1 is not 1/10.
+def parse_fraction(value: Any, norm: Norm = "linf") -> Fraction:
+    """Read an exact fraction such as "8/255"; a float is refused, for 0.1 is not 1/10.
+
+    Args:
+        value: as a spec or a file has it.
+        norm: of the ball whose radius it is.
 
     Raises:
-        ValueError: the value is no fraction of two whole numbers, or lies outside [0, 1].
+        ValueError: the value is no fraction of two whole numbers, or is negative, or is more than
+            a pixel's whole range where the norm is that of single pixels.
     """
     if isinstance(value, Fraction):
         return value
@@ -54,16 +59,23 @@ def parse_fraction(value: Any) -> Fraction:
         raise ValueError(f"{value!r} is no fraction of two whole numbers; {example}") from None
     if fraction < 0:
         raise ValueError(f"{value} is negative; {example}")
-    if fraction > 1:
+    if fraction > 1 and norm == "linf":
         guess = f"; did you mean {fraction}/255?" if fraction <= 255 else f"; {example}"
         raise ValueError(f"{value} is more than 1, the whole range of a pixel{guess}")
     return fraction
 
 
+def _parse_in_model(value: Any, info: ValidationInfo) -> Fraction:
+    return parse_fraction(value, info.data.get("norm", "linf"))
+
+
 ExactFraction = Annotated[
-    Fraction, BeforeValidator(parse_fraction), PlainSerializer(str, return_type=str)
+    Fraction, BeforeValidator(_parse_in_model), PlainSerializer(str, return_type=str)
 ]
-"""A radius in pixels of an image in [0, 1], kept exactly: `8/255`."""
+"""A radius in pixels of an image in [0, 1], kept exactly: `8/255`.
+
+At most 1, unless the model has a field `norm` above this one that says `l2`: 79/50 is customary.
+"""
 
 
 def _exact_twin(value: float) -> str:

@@ -15,12 +15,12 @@ from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import StageError
 from pipeline.files import FrozenModel, read_json, write_atomic
 from stages.data.manifest import image_key
-from stages.data.radius import ExactFraction, Radius, largest_float_up_to
+from stages.data.radius import ExactFraction, Norm, Radius, largest_float_up_to
 
 RECORDS_FILE = "records.csv"
 SUMMARY_FILE = "summary.json"
@@ -97,12 +97,10 @@ class Record(FrozenModel):
         return self
 
 
-class GridPoint(BaseModel):
+class GridPoint(FrozenModel):
     """Certified accuracy at one eps of the grid."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    eps: ExactFraction
+    eps: Radius
     num_certified: int = Field(ge=0)
     certified_accuracy: Accuracy
 
@@ -112,6 +110,8 @@ class Summary(FrozenModel):
 
     split: str
     num_images: int = Field(gt=0)
+    norm: Norm
+    """Of the ball whose radius is `eps`."""
     eps: ExactFraction
     num_clean_correct: int = Field(ge=0)
     num_pgd_correct: int = Field(ge=0)
@@ -207,6 +207,7 @@ def check_every_image_once(records: Sequence[Record], split: str, num_images: in
 def summarise(
     records: Sequence[Record],
     split: str,
+    norm: Norm,
     eps: Fraction,
     eps_grid: Iterable[Fraction],
     certified_method: str,
@@ -216,6 +217,7 @@ def summarise(
     Args:
         records: one row an image, at least one.
         split: name of the split.
+        norm: of the ball that the run certified and attacked in.
         eps: the radius that the run certified and attacked at.
         eps_grid: radii at which the certified accuracy is given besides.
         certified_method: the method and the certificates tried, e.g. `exact margin+interval`.
@@ -237,6 +239,7 @@ def summarise(
     return Summary(
         split=split,
         num_images=num_images,
+        norm=norm,
         eps=eps,
         num_clean_correct=num_clean,
         num_pgd_correct=num_pgd,

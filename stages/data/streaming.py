@@ -58,7 +58,7 @@ class StreamingBatches:
                 f"the {split} shards hold single pictures, which cannot be streamed in random "
                 "order; set images_per_block of the shard stage to 256, or loader: resident"
             )
-        self.cut = cut_epoch(entry.num_images, settings.batch_size, ranks)
+        self.epoch_batches = cut_epoch(entry.num_images, settings.batch_size, ranks)
         self._settings, self._ranks = settings, ranks
         self._block_sizes = entry.block_sizes()
         self._num_threads = max(1, num_threads)
@@ -69,7 +69,7 @@ class StreamingBatches:
 
     def mean_count(self, step: int) -> float:
         """Return a step's images divided by the ranks."""
-        return self.cut.size(step) / self._ranks.world_size
+        return self.epoch_batches.size(step) / self._ranks.world_size
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield this rank's share of each global batch of an epoch, in memory of the CPU.
@@ -116,19 +116,19 @@ class StreamingBatches:
 
     def _batches(self, epoch: int, start_step: int) -> Iterator[Batch]:
         """Cut batches from one window after another; a batch may lie across two."""
-        settings, cut = self._settings, self.cut
-        if start_step >= cut.steps:
+        settings, batches = self._settings, self.epoch_batches
+        if start_step >= batches.steps:
             return
         order = epoch_order(self._block_sizes, settings.seed, epoch, settings.window)
         step = start_step
         parts: list[_Images] = []
-        for positions, images in self._windows(order, cut.start(start_step)):
+        for positions, images in self._windows(order, batches.start(start_step)):
             taken = 0
-            while step < cut.steps:
-                end = int(np.searchsorted(positions, cut.start(step + 1)))
+            while step < batches.steps:
+                end = int(np.searchsorted(positions, batches.start(step + 1)))
                 if end > taken:
                     parts.append(images.take(taken, end))
-                if cut.start(step + 1) > images.end:
+                if batches.start(step + 1) > images.end:
                     break
                 yield _batch(parts)
                 step, parts, taken = step + 1, [], end

@@ -1,64 +1,36 @@
-"""Which network: settings only, free of torch."""
+"""Which network, how it is trained and how certified: what all families offer, free of torch.
 
-from typing import Annotated, Literal, Self
+A family is a folder beside this file; its `config.py` lists its settings classes in `NETWORKS`
+(what can be trained), `DERIVED_NETWORKS` (what a network file can hold besides), `TRAINING_RULES`
+and `CERTIFIERS`.
+"""
 
-from pydantic import Field, model_validator
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pipeline.spec.settings import Settings
+from pydantic import Field
 
-
-class DistanceMLPSettings(Settings):
-    """A fully connected l_inf-distance network: 1-Lipschitz, so its margin is its certificate."""
-
-    kind: Literal["distance_mlp"]
-
-    width: int = Field(ge=1, le=16384)
-    """Outputs of each hidden layer. Wider certifies more; time grows with its square."""
-
-    depth: int = Field(ge=1, le=64)
-    """Number of distance layers; the last one gives the logits."""
+from stages.models.kinds import CertifierKind, NetworkKind, TrainingRuleKind
 
 
-class HybridSettings(Settings):
-    """Distance layers as features, then Linear - tanh - Linear (arXiv:2102.05363, net + MLP).
-
-    More accurate on hard data; its certificate needs bounds through the two linear layers.
-    """
-
-    kind: Literal["hybrid"]
-
-    width: int = Field(ge=1, le=16384)
-    """Outputs of each distance layer, the features included."""
-
-    depth: int = Field(ge=1, le=64)
-    """Number of distance layers before the head."""
-
-    hidden: int = Field(ge=1, le=16384)
-    """Units between the two linear layers of the head."""
+def _of_every_family(*lists: str) -> Any:
+    """The union of the settings classes in some lists of every family, told apart by `kind`."""
+    folders = [found.name for found in pkgutil.iter_modules([str(Path(__file__).parent)])]
+    packages = [name for name in folders if (Path(__file__).parent / name).is_dir()]
+    families = [import_module(f"stages.models.{name}.config") for name in sorted(packages)]
+    kinds = tuple(kind for family in families for one in lists for kind in getattr(family, one))
+    return Annotated[Union[kinds], Field(discriminator="kind")] if len(kinds) > 1 else kinds[0]  # noqa: UP007
 
 
-class SparseMLPSettings(Settings):
-    """A distance_mlp of which the prune stage kept some edges; it is never trained from scratch."""
-
-    kind: Literal["sparse_mlp"]
-
-    widths: tuple[Annotated[int, Field(ge=1, le=16384)], ...] = Field(min_length=1)
-    """Outputs of each distance layer; the last one gives the logits."""
-
-    num_edges: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    """Edges kept in each layer."""
-
-    @model_validator(mode="after")
-    def _one_a_layer(self) -> Self:
-        if len(self.widths) != len(self.num_edges):
-            raise ValueError("widths and num_edges must have one entry a layer")
-        return self
-
-
-NetworkSettings = Annotated[DistanceMLPSettings | HybridSettings, Field(discriminator="kind")]
-"""What can be trained."""
-
-AnyNetworkSettings = Annotated[
-    DistanceMLPSettings | HybridSettings | SparseMLPSettings, Field(discriminator="kind")
-]
-"""What a network file can hold."""
+if TYPE_CHECKING:
+    NetworkSettings = NetworkKind
+    AnyNetworkSettings = NetworkKind
+    TrainingRuleSettings = TrainingRuleKind
+    CertifierSettings = CertifierKind
+else:
+    NetworkSettings = _of_every_family("NETWORKS")
+    AnyNetworkSettings = _of_every_family("NETWORKS", "DERIVED_NETWORKS")
+    TrainingRuleSettings = _of_every_family("TRAINING_RULES")
+    CertifierSettings = _of_every_family("CERTIFIERS")

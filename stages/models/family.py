@@ -9,15 +9,25 @@ B batch, C channels, H x W pixels, K classes, y true class.
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from stages.data.history import HistoryLine
 from stages.data.radius import Norm
-from stages.models.certifier import Certifier, CertifyTask
+from stages.models.certifier import AuditedCertifier, Certifier, Certifies, CertifyTask
+from stages.models.images import Normalisation
+
+if TYPE_CHECKING:
+    from stages.models.pruning import Pruner
 
 ImageSource = Callable[[], Iterable[Tensor]]
 """Gives batches of normalised images (B, C, H, W), the same ones each time it is called."""
+
+HistorySource = Callable[[], Sequence[HistoryLine]]
+"""Reads the history of a network's training."""
 
 
 class WorstCase(NamedTuple):
@@ -40,32 +50,25 @@ class Surrogate:
     """What the history and the display show of it."""
 
 
-class StateAccess(Protocol):
-    """Whole tensors of a training state, wherever a ZeRO stage has put their parts."""
-
-    def weight(self, parameter: nn.Parameter) -> Tensor:
-        """The whole parameter; it may be the live one."""
-
-    def set_weight(self, parameter: nn.Parameter, value: Tensor) -> None:
-        """Set the whole parameter, the same on every rank."""
-
-
 class TrainingRule(Protocol):
     """What a family adds to the training of one network."""
 
-    def surrogate_at(self, epoch: float) -> Surrogate:
-        """What a step at this point of the training uses; a function of `epoch` alone."""
+    def surrogate_at(self, epoch: float) -> Any:
+        """The `Surrogate` that a step at this point uses; a function of `epoch` alone."""
 
     def worst_case(
-        self, images: Tensor, labels: Tensor, surrogate: Surrogate, eps_input: float
+        self, images: Tensor, labels: Tensor, surrogate: Any, eps_input: float
     ) -> WorstCase:
         """Logits and worst-case differences of normalised images (B, C, H, W)."""
 
     def watch(self) -> None:
         """Put hooks on the network that correct its gradients; called once, before training."""
 
-    def decay_(self, surrogate: Surrogate, amount: float, access: StateAccess) -> None:
-        """Decoupled weight decay of every weight, in place; `amount` is learning rate * lambda."""
+    def decay_norms(self, surrogate: Any) -> Sequence[tuple[Sequence[nn.Parameter], float]]:
+        """All parameters in groups, always the same ones, each with the norm of its decay.
+
+        A group's rows share the weight decay out by that norm; 2 is ordinary decay.
+        """
 
 
 class Family(Protocol):
@@ -74,28 +77,48 @@ class Family(Protocol):
     norm: Norm
     """Of the balls in which its networks are certified."""
 
-    def build(self, settings: Any, image_shape: Sequence[int], num_classes: int) -> nn.Module:
+    def build(self, settings: Any, image_shape: Sequence[int], num_classes: int) -> Any:
         """The network that the settings describe, freshly initialised from torch's generator."""
 
-    def training(self, network: nn.Module, settings: Any) -> TrainingRule:
-        """The rule by which `network` is trained; `settings` are the family's own."""
+    def training(self, network: Any, settings: Any) -> TrainingRule:
+        """The rule by which `network` is trained; `settings` are `config.TrainingRuleSettings`."""
 
-    def finalise(self, network: nn.Module, images: ImageSource) -> None:
+    def finalise(self, network: Any, images: ImageSource) -> None:
         """From the trained weights to the network that is certified; in evaluation mode after."""
 
+    def quick_certifier(self, network: Any, normalisation: Normalisation) -> Certifies:
+        """What proves images in about one forward pass: for validation."""
+
     def certifier(self, task: CertifyTask) -> Certifier:
-        """What proves and judges images with one network."""
+        """What proves and attacks images with one network; its parameters may be frozen here.
+
+        Raises:
+            UserError: nothing can be proved about the network, or no attack made at this eps.
+        """
+
+    def pruner(self, network: Any, settings: Any, history: HistorySource) -> "Pruner":
+        """What prunes a network, given what it was built from and how it was trained.
+
+        Raises:
+            UserError: pruning means nothing for this network.
+        """
+
+    def shipped(
+        self, folder: Path, settings: Any, eps: Fraction, grid: tuple[Fraction, ...]
+    ) -> AuditedCertifier:
+        """The certifier of the network that `Certifier.ship` left in a folder.
+
+        Raises:
+            UserError: certificates of these settings cannot be audited.
+            StageError: a file is missing or damaged.
+        """
 
 
-class NetworkKind(Protocol):
-    """Settings of a network, as `network.json` keeps them."""
+def family_of(settings: Any) -> Family:
+    """The family of a network or certifier, found by the folder that its settings name.
 
-    kind: Any
-    family: ClassVar[str]
-    """Name of the family's folder."""
-
-
-def family_of(settings: NetworkKind) -> Family:
-    """The family of a network, found by the folder that its settings name."""
+    Args:
+        settings: a member of one of the unions of `config.py`.
+    """
     family: Family = importlib.import_module(f"stages.models.{settings.family}.family").FAMILY
     return family

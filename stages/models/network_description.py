@@ -5,23 +5,23 @@
 """
 
 from pathlib import Path
+from typing import Literal
 
 import safetensors
-from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from pipeline.errors import StageError
-from pipeline.spec.settings import Settings
+from pipeline.files import FrozenModel, read_json
 from stages.models.config import AnyNetworkSettings
 
 WEIGHTS_NAME = "network.safetensors"
 DESCRIPTION_NAME = "network.json"
 
 
-class NetworkDescription(Settings):
+class NetworkDescription(FrozenModel):
     """Contents of network.json."""
 
-    format_version: int = 1
+    format_version: Literal[2] = 2
     network: AnyNetworkSettings
     dataset: str
     """Name in the catalogue."""
@@ -39,13 +39,7 @@ def read_description(folder: Path) -> NetworkDescription:
     Raises:
         StageError: the file is missing or damaged.
     """
-    path = folder / DESCRIPTION_NAME
-    try:
-        return NetworkDescription.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise StageError(f"no network here: {path} is missing; run the train stage first") from None
-    except ValidationError as error:
-        raise StageError(f"{path} is damaged: {error}; train again or restore it") from None
+    return read_json(folder / DESCRIPTION_NAME, NetworkDescription, "run the train stage")
 
 
 def read_tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

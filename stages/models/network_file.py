@@ -7,15 +7,18 @@ around them and what images it expects. No pickle, so a foreign network is safe 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
-from pipeline.errors import StageError
+from pipeline.errors import StageError, UserError
+from pipeline.files import write_atomic
 from stages.models.config import AnyNetworkSettings
+from stages.models.family import family_of
 from stages.models.images import Normalisation
-from stages.models.linf.network import DistanceNetwork, build_network
 from stages.models.network_description import (
     DESCRIPTION_NAME,
     WEIGHTS_NAME,
@@ -28,7 +31,7 @@ from stages.models.network_description import (
 class LoadedNetwork:
     """A network in evaluation mode and all that is known about it."""
 
-    network: DistanceNetwork
+    network: Any
     settings: AnyNetworkSettings
     dataset: str
     image_shape: tuple[int, int, int]
@@ -41,7 +44,7 @@ class LoadedNetwork:
 
 def save_network(
     folder: Path,
-    network: DistanceNetwork,
+    network: nn.Module,
     settings: AnyNetworkSettings,
     *,
     dataset: str,
@@ -71,8 +74,8 @@ def save_network(
         std=normalisation.std,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
-    (folder / WEIGHTS_NAME).write_bytes(weights)
-    (folder / DESCRIPTION_NAME).write_text(description.model_dump_json(indent=2) + "\n")
+    write_atomic(folder / WEIGHTS_NAME, weights)
+    write_atomic(folder / DESCRIPTION_NAME, description.model_dump_json(indent=2) + "\n")
 
 
 def load_network(folder: Path, device: torch.device | str = "cpu") -> LoadedNetwork:
@@ -87,12 +90,11 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> LoadedNetw
     description = read_description(folder)
     weights = read_weights(folder / WEIGHTS_NAME, description.weights_sha256)
     num_classes = len(description.classes)
-    network = build_network(description.network, description.image_shape, num_classes)
-    if network.num_classes != num_classes:
-        raise StageError(
-            f"{folder / DESCRIPTION_NAME} is damaged: {network.num_classes} logits for "
-            f"{num_classes} classes; restore it or train again"
-        )
+    family = family_of(description.network)
+    try:
+        network = family.build(description.network, description.image_shape, num_classes)
+    except UserError as error:
+        raise StageError(f"{folder / DESCRIPTION_NAME} is damaged: {error}; train again") from None
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

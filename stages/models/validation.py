@@ -1,19 +1,19 @@
-"""How good a network is on some images at p = infinity, as it is or as training would leave it."""
+"""How good a network is on some images, as it is or as training would leave it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from stages.data.batches import Batch
+from stages.models.certifier import Certifies
+from stages.models.family import Family
 from stages.models.images import Normalisation
-from stages.models.linf.float_certifier import prover_for
-from stages.models.linf.float_error import is_certified
-from stages.models.linf.network import DistanceNetwork
-from stages.models.linf.running_means import reestimate_running_means
 
 BatchSource = Callable[[], Iterator[Batch]]
 """Gives this rank's share of some images, in order, each time it is called."""
@@ -21,7 +21,7 @@ BatchSource = Callable[[], Iterator[Batch]]
 
 @dataclass(frozen=True)
 class Counts:
-    """Exact counts over all ranks."""
+    """Exact counts of images."""
 
     num_images: int
     num_correct: int
@@ -39,55 +39,67 @@ class Counts:
 
 
 @contextmanager
-def at_infinity(
-    network: DistanceNetwork, normalisation: Normalisation, images: BatchSource
+def as_certified(
+    family: Family, network: Any, normalisation: Normalisation, images: BatchSource
 ) -> Iterator[None]:
-    """Inside, the network is ready for p = infinity: evaluation mode, running means from `images`.
+    """Inside, the network is finished as for certification; afterwards it goes on training.
 
-    Afterwards it goes on training with the running means it had.
+    A family finishes a network by its buffers, which are put back.
     """
-    means = [layer.centering.running_mean for layer in network.hidden]
-    kept = [mean.clone() for mean in means]
+    buffers: list[Tensor] = list(network.buffers())
+    kept = [buffer.clone() for buffer in buffers]
     try:
-        make_ready_for_infinity(network, normalisation, images)
+        finalise(family, network, normalisation, images)
         yield
     finally:
-        for mean, before in zip(means, kept, strict=True):
-            mean.copy_(before)
+        for buffer, before in zip(buffers, kept, strict=True):
+            buffer.copy_(before)
         network.train()
 
 
-def make_ready_for_infinity(
-    network: DistanceNetwork, normalisation: Normalisation, images: BatchSource
+def finalise(
+    family: Family, network: Any, normalisation: Normalisation, images: BatchSource
 ) -> None:
-    """Evaluation mode, and running means re-estimated at p = infinity from all of `images`."""
+    """Finish a network as for certification, by what `images` say; in evaluation mode after."""
     device = next(network.parameters()).device
-    reestimate_running_means(
+    family.finalise(
         network, lambda: (normalisation.apply(batch.images.to(device)) for batch in images())
     )
 
 
 def evaluate(
-    network: DistanceNetwork, normalisation: Normalisation, images: BatchSource, eps: Fraction
+    family: Family,
+    network: Any,
+    normalisation: Normalisation,
+    images: BatchSource,
+    eps: Fraction,
 ) -> Counts:
-    """Count right and certified images at p = infinity, over all ranks of torch.distributed.
+    """Count right and certified images over all ranks of torch.distributed.
 
     Args:
-        network: in evaluation mode, running means re-estimated.
+        family: of the network.
+        network: finished as for certification.
         normalisation: what the network expects.
         images: this rank's share.
-        eps: radius in pixels; certified by margin (`stages.models.linf.float_certifier`).
+        eps: radius in pixels, certified as quickly as the family can.
     """
     device = next(network.parameters()).device
-    prover = prover_for(network, normalisation)
-    counts = torch.zeros(3, dtype=torch.int64, device=device)
-    for batch in images():
-        labels = batch.labels.to(device)
-        proof = prover.by_margin(normalisation.apply(batch.images.to(device)), labels)
-        is_right = proof.predicted == labels
-        counts[0] += len(labels)
-        counts[1] += is_right.sum()
-        counts[2] += (is_right & is_certified(proof.radius, eps)).sum()
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(counts)
+    certifier = family.quick_certifier(network, normalisation)
+    batches = ((one.images.to(device), one.labels.to(device)) for one in images())
+    own = count(certifier, batches, eps)
+    if not (dist.is_available() and dist.is_initialized()):
+        return own
+    counts = torch.tensor([own.num_images, own.num_correct, own.num_certified], device=device)
+    dist.all_reduce(counts)
     return Counts(*counts.tolist())
+
+
+def count(certifier: Certifies, batches: Iterable[tuple[Tensor, Tensor]], eps: Fraction) -> Counts:
+    """Count right and certified images of batches (images, labels)."""
+    num_images = num_correct = num_certified = 0
+    for images, labels in batches:
+        found = certifier.certify(images, labels)
+        num_images += len(labels)
+        num_correct += int((found.margin > 0).sum())
+        num_certified += sum(eps < radius for radius in found.radius)
+    return Counts(num_images, num_correct, num_certified)

@@ -1,21 +1,20 @@
-"""Training of the kept edges at p = infinity."""
-
-import math
+"""Training of the edges that are left."""
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.monitor.progress import Progress
 from stages.data.augment import augment
 from stages.data.batches import ResidentBatches
 from stages.models.images import Normalisation
-from stages.models.linf.network import SparseMLP
+from stages.models.pruning import Pruner
 from stages.prune.config import FineTuneSettings
 
 
 def fine_tune(
-    network: SparseMLP,
+    pruner: Pruner,
+    network: nn.Module,
     normalisation: Normalisation,
     batches: ResidentBatches,
     settings: FineTuneSettings,
@@ -23,10 +22,11 @@ def fine_tune(
 ) -> None:
     """Train the weights of the edges and the bias; which edges there are stays.
 
-    The loss is the hinge of arXiv:2102.05363 with the whole weight on the worst class. Running
-    means have to be estimated anew afterwards.
+    The loss is the hinge of arXiv:2102.05363 with the whole weight on the worst class. It has
+    to be finished as for certification afterwards.
 
     Args:
+        pruner: that made the network.
         network: trained in place, the same on every rank; left in training mode.
         normalisation: what it expects.
         batches: this rank's share of the training images.
@@ -35,14 +35,14 @@ def fine_tune(
     """
     eps_input = normalisation.eps_input(settings.eps_train)
     optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, betas=(0.9, 0.99))
-    num_steps = settings.epochs * batches.cut.steps
+    num_steps = settings.epochs * batches.epoch_batches.steps
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
     network.train()
     for epoch in range(settings.epochs):
         for step, batch in enumerate(batches.epoch(epoch)):
             images = augment(batch.images, batch.indices, settings.seed, epoch, settings.augment)
             inputs = normalisation.apply(images)
-            worst = network.worst_case(inputs, batch.labels, math.inf, eps_input).worst
+            worst = pruner.worst_case(network, inputs, batch.labels, eps_input).worst
             loss = (worst.amax(1) / (2 * eps_input)).sum() / batches.mean_count(step)
             optimiser.zero_grad()
             torch.autograd.backward(loss)

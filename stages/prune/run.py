@@ -10,25 +10,25 @@ from torch import Tensor
 from pipeline.execution.context import Context
 from stages.data.batches import Batch, BatchSettings, ResidentBatches, in_order
 from stages.data.distributed import join_ranks, leave_ranks, lost_ranks_reported
+from stages.data.history import read_history
 from stages.data.in_memory import ImageSet, load_split
 from stages.data.manifest import read_manifest
 from stages.models.compatibility import check_compatibility
+from stages.models.family import family_of
 from stages.models.network_file import LoadedNetwork, load_network, save_network
+from stages.models.pruning import EmptyLayer, PrunedNetwork
 from stages.models.pruning_file import Pruning, write_pruning
 from stages.models.validation import Counts
 from stages.prune.config import FineTuneSettings, Settings
-from stages.prune.counting import count_uses
 from stages.prune.fine_tune import fine_tune
 from stages.prune.metrics import EDGES
-from stages.prune.prune_edges import PrunedNetwork
-from stages.prune.refusals import prunable
 from stages.prune.search import Limits, largest_sparsity, shares_to_try
-from stages.prune.selection import EmptyLayer, keep_share, keep_used, sparsity_of
+from stages.prune.selection import keep_share, keep_used, sparsity_of
 from stages.prune.summary import summarise
 from stages.prune.trials import Trial, Trials
 
 
-class StepOutput(NamedTuple):
+class Outcome(NamedTuple):
     """What the stage writes."""
 
     pruned: PrunedNetwork
@@ -45,7 +45,9 @@ def run(context: Context, settings: Settings) -> None:
     """
     manifest = read_manifest(context.inputs["data"])
     loaded = load_network(context.inputs["network"])
-    full = prunable(loaded, context.inputs["network"])
+    family = family_of(loaded.settings)
+    history = partial(read_history, context.inputs["network"])
+    family.pruner(loaded.network, loaded.settings, history)
     for split in ("train", "validation"):
         check_compatibility(manifest, loaded, split)
 
@@ -56,7 +58,8 @@ def run(context: Context, settings: Settings) -> None:
             for split in ("train", "validation")
         )
         bench = Trials(
-            full.to(device),
+            family,
+            family.pruner(loaded.network.to(device), loaded.settings, history),
             loaded.image_shape,
             loaded.normalisation,
             training=partial(in_order, train, settings.batch_size, context.ranks),
@@ -69,7 +72,7 @@ def run(context: Context, settings: Settings) -> None:
         _save(context, loaded, outcome)
 
 
-def _prune(context: Context, settings: Settings, bench: Trials, train: ImageSet) -> StepOutput:
+def _prune(context: Context, settings: Settings, bench: Trials, train: ImageSet) -> Outcome:
     """Everything that all ranks share."""
     uses = _count(context, bench, len(train))
     asked_for = _asked_for(settings, uses)
@@ -83,12 +86,13 @@ def _prune(context: Context, settings: Settings, bench: Trials, train: ImageSet)
     if settings.fine_tune is not None:
         chosen, is_fine_tuned = _fine_tuned(context, settings.fine_tune, bench, train, chosen)
     trials = [trial for _, trial in curve]
-    return StepOutput(
-        chosen.pruned, summarise(settings, bench.full, before, uses, trials, chosen, is_fine_tuned)
+    return Outcome(
+        chosen.pruned,
+        summarise(settings, bench.pruner.sizes, before, uses, trials, chosen, is_fine_tuned),
     )
 
 
-def _save(context: Context, loaded: LoadedNetwork, outcome: StepOutput) -> None:
+def _save(context: Context, loaded: LoadedNetwork, outcome: Outcome) -> None:
     save_network(
         context.output_dir,
         outcome.pruned.network,
@@ -119,7 +123,7 @@ def _count(context: Context, bench: Trials, num_images: int) -> list[Tensor]:
                 yield batch
                 progress.advance(len(batch) * context.ranks.world_size)
 
-        return count_uses(bench.full, bench.normalisation, images)
+        return bench.pruner.count_uses(bench.normalisation, images)
 
 
 def _asked_for(settings: Settings, uses: Sequence[Tensor]) -> list[Tensor] | None:
@@ -178,9 +182,9 @@ def _fine_tuned(
     pruned = copy.deepcopy(chosen.pruned)
     mixed_whole = BatchSettings(settings.batch_size, settings.seed, window=len(train))
     batches = ResidentBatches(train, [len(train)], mixed_whole, context.ranks)
-    num_steps = settings.epochs * batches.cut.steps
+    num_steps = settings.epochs * batches.epoch_batches.steps
     with context.track("fine-tuning", num_steps, "steps") as progress:
-        fine_tune(pruned.network, bench.normalisation, batches, settings, progress)
+        fine_tune(bench.pruner, pruned.network, bench.normalisation, batches, settings, progress)
     tuned = bench.judge(pruned)
     if Limits.within(0.0, chosen.counts).hold(tuned.counts):
         return tuned, True

@@ -5,11 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-
-
-class EmptyLayer(UserError):
-    """A layer would be left without edges."""
+from stages.models.pruning import EmptyLayer
 
 
 def keep_used(counts: Sequence[Tensor], min_count: int) -> list[Tensor]:

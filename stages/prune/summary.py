@@ -5,17 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stages.models.linf.network import DistanceMLP
+from stages.models.pruning import LayerSize, PrunedNetwork
 from stages.models.pruning_file import Accuracy, CurvePoint, PrunedLayer, Pruning
 from stages.models.validation import Counts
 from stages.prune.config import Settings
-from stages.prune.prune_edges import PrunedNetwork
 from stages.prune.trials import Trial
 
 
 def summarise(
     settings: Settings,
-    full: DistanceMLP,
+    full: Sequence[LayerSize],
     before: Counts,
     uses: Sequence[Tensor],
     curve: Sequence[Trial],
@@ -26,7 +25,7 @@ def summarise(
 
     Args:
         settings: of the stage.
-        full: the network before.
+        full: the layers before.
         before: its counts on the validation split.
         uses: int64 (O, I) for each layer, how often each edge decides.
         curve: trials without fine-tuning.
@@ -75,19 +74,17 @@ def _accuracy(counts: Counts) -> Accuracy:
 
 
 def _layers(
-    full: DistanceMLP, uses: Sequence[Tensor], pruned: PrunedNetwork
+    full: Sequence[LayerSize], uses: Sequence[Tensor], pruned: PrunedNetwork
 ) -> tuple[PrunedLayer, ...]:
     return tuple(
         PrunedLayer(
             num_edges_before=use.numel(),
-            num_edges=layer.weight.numel(),
+            num_edges=cut.size.num_edges,
             num_outputs_before=before.num_outputs,
-            num_outputs=layer.num_outputs,
+            num_outputs=cut.size.num_outputs,
             num_constant=cut.num_constant,
             num_unused=cut.num_unused,
             use_histogram=use_histogram(use),
         )
-        for before, layer, use, cut in zip(
-            full.distances, pruned.network.distances, uses, pruned.cuts, strict=True
-        )
+        for before, use, cut in zip(full, uses, pruned.cuts, strict=True)
     )

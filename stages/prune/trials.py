@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from torch import Tensor
 
+from stages.models.family import Family
 from stages.models.images import Normalisation
-from stages.models.linf.network import DistanceMLP
-from stages.models.validation import BatchSource, Counts, evaluate, make_ready_for_infinity
-from stages.prune.prune_edges import PrunedNetwork, prune
+from stages.models.pruning import PrunedNetwork, Pruner
+from stages.models.validation import BatchSource, Counts, evaluate, finalise
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Trial:
 class Trials:
     """What pruned networks are made of and judged by, the same on every rank."""
 
-    full: DistanceMLP
+    family: Family
+    pruner: Pruner
     image_shape: tuple[int, int, int]
     normalisation: Normalisation
     training: BatchSource
@@ -39,15 +41,17 @@ class Trials:
 
     def attempt(self, keep: Sequence[Tensor]) -> Trial:
         """Prune to the edges of `keep`, bool (O, I) for each layer, and judge."""
-        return self.judge(prune(self.full, self.image_shape, keep))
+        return self.judge(self.pruner.prune(self.image_shape, keep))
 
     def judge(self, pruned: PrunedNetwork) -> Trial:
         """Estimate running means from all training images, then count validation images."""
-        make_ready_for_infinity(pruned.network, self.normalisation, self.training)
-        counts = evaluate(pruned.network, self.normalisation, self.validation, self.eps)
-        num_edges = sum(part.weight.numel() for part in self.full.distances)
-        return Trial(pruned, 1 - sum(pruned.settings.num_edges) / num_edges, counts)
+        finalise(self.family, pruned.network, self.normalisation, self.training)
+        num_edges = sum(size.num_edges for size in self.pruner.sizes)
+        return Trial(pruned, 1 - pruned.num_edges / num_edges, self._count(pruned.network))
 
     def judge_full(self) -> Counts:
         """Count validation images with the full network, as it was handed on."""
-        return evaluate(self.full, self.normalisation, self.validation, self.eps)
+        return self._count(self.pruner.network)
+
+    def _count(self, network: Any) -> Counts:
+        return evaluate(self.family, network, self.normalisation, self.validation, self.eps)

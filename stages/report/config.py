@@ -1,8 +1,8 @@
 """Settings of the report stage."""
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pipeline.spec.settings import Inputs as StageInputs
 from pipeline.spec.settings import Kinds, StageSettings
@@ -13,20 +13,9 @@ class Inputs(StageInputs):
 
     data: Annotated[str, Kinds("shard")]
     """The shard stage: class names, split sizes, and the pixels of the gallery."""
-    network: Annotated[str, Kinds("train", "prune")]
-    """The stage that made the network: its layers and its history."""
-    records: Annotated[str, Kinds("certify")]
-    """The certify stage: one row an image, from which every accuracy is counted."""
-    pruned: Annotated[str, Kinds("prune")] | None = None
-    """A prune stage of the same network, to stand beside it."""
-    pruned_records: Annotated[str, Kinds("certify")] | None = None
-    """The certify stage of the pruned network."""
-
-    @model_validator(mode="after")
-    def _pruned_with_records(self) -> Self:
-        if (self.pruned is None) != (self.pruned_records is None):
-            raise ValueError("pruned and pruned_records belong together: give both or neither")
-        return self
+    records: tuple[Annotated[str, Kinds("certify")], ...] = Field(min_length=1)
+    """Certify stages, one a network, of any families: one row an image, from which every accuracy
+    is counted. The network is the one that the stage certified; the first opens the page."""
 
 
 class Settings(StageSettings):

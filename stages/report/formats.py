@@ -8,7 +8,8 @@ from fractions import Fraction
 
 from pipeline.monitor.formatting import bytes_text
 from pipeline.store.provenance import Machine
-from stages.report.model import Share
+from stages.data.radius import Norm
+from stages.report.model import Result, Share
 
 
 def per_cent(share: Share) -> str:
@@ -41,9 +42,35 @@ def radius_text(radius: float) -> str:
     return f"{math.floor(radius * 10_000) / 10_000:.4f}"
 
 
-def p_text(p: float) -> str:
-    """The norm of the distance layers: `8`, `42.7`, `∞`."""
-    return "∞" if math.isinf(p) else f"{p:.4g}"
+def figure_text(figure: float) -> str:
+    """A column of a history: `8`, `42.7`, `∞`."""
+    return "∞" if math.isinf(figure) else f"{figure:.4g}"
+
+
+def norm_text(norm: Norm) -> str:
+    """The norm of a ball: `ℓ∞`."""
+    return {"linf": "\u2113\u221e", "l2": "\u21132"}[norm]
+
+
+def ball_text(result: Result) -> str:
+    """Every point of the ball in words: `every change of at most 1/10 (0.1) to each pixel`."""
+    radius = f"{eps_text(result.eps)} ({eps_decimal(result.eps)})"
+    if result.norm == "linf":
+        return f"every change of at most {radius} to each pixel"
+    return f"every change whose Euclidean length over all pixels is at most {radius}"
+
+
+def eps_meaning(norm: Norm) -> str:
+    """What a reader must know of eps in a norm."""
+    if norm == "linf":
+        return "The largest change allowed to each pixel, where black is 0 and white is 1."
+    return "The largest Euclidean length of a change to all pixels, black being 0 and white 1."
+
+
+def eps_axis(norm: Norm) -> str:
+    """What stands at an axis of radii."""
+    length = "" if norm == "linf" else "Euclidean length "
+    return f"{length}in pixels of an image in [0, 1]"
 
 
 def count_text(count: int) -> str:

@@ -1,9 +1,10 @@
-"""What a report says: one tree of frozen values, built by `gather` and read by every renderer.
+"""What a report says: one tree of frozen values, built by `collect` and read by every renderer.
 
-A report has one set of data and a tuple of networks certified on it, so that several networks can
-stand side by side. Accuracies are kept as counts; they become per cent where they are written.
+A report has one set of data and a list of networks certified on it, of any families. Accuracies
+are kept as counts; they become per cent where they are written.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -11,6 +12,7 @@ from fractions import Fraction
 from pipeline.store.artifacts import StageRecord
 from stages.data.history import HistoryLine
 from stages.data.manifest import SourceFile
+from stages.data.radius import Norm
 from stages.models.pruning_file import Pruning
 from stages.report.published import PublishedResult
 
@@ -46,6 +48,8 @@ class Result:
     """What certification found on one split at one eps."""
 
     split: str
+    norm: Norm
+    """Of the ball whose radius is `eps`."""
     eps: Fraction
     method: str
     """The method and the certificates tried, e.g. `exact margin+interval`."""
@@ -101,38 +105,35 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """A network, how it was trained, and what certification found of it."""
+    """A network, how it was made, and what certification found of it."""
 
     name: str
     """The stage that handed it on."""
+    records: str
+    """The stage that certified it, and the key of its figures."""
     kind: str
     layers: tuple[Layer, ...]
     num_parameters: int
     num_bytes: int
+    """Of network.safetensors."""
+    words: Mapping[str, str]
+    """What a column of its history means, by name."""
     history: tuple[HistoryLine, ...]
+    pruning: Pruning | None
+    """How edges were chosen; None where the network is as it was trained."""
     result: Result
     gallery: tuple[PictureRow, ...]
 
 
 @dataclass(frozen=True)
-class ComparedNetwork:
-    """A network in the table of dense against pruned."""
+class Comparison:
+    """Networks of the report and published figures that may stand in one table."""
 
-    name: str
-    """The stage that handed it on."""
-    num_edges: int
-    num_bytes: int
-    """Of network.safetensors."""
-    result: Result
-
-
-@dataclass(frozen=True)
-class PrunedPair:
-    """A network before and after pruning, certified on the same images."""
-
-    full: ComparedNetwork
-    pruned: ComparedNetwork
-    pruning: Pruning
+    norm: Norm
+    eps: Fraction
+    networks: tuple[Network, ...]
+    published: tuple[PublishedResult, ...]
+    """Of this data set in this ball; empty where none is known."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,8 @@ class SweepMember:
 
     labels: tuple[str, ...]
     """Its value on each axis."""
+    network: str
+    """The stage that handed its network on."""
     eps: Fraction
     clean: Share
     attacked: Share
@@ -215,6 +218,7 @@ class SweepGroup:
 
     labels: tuple[str, ...]
     """Their value on each axis that is no seed."""
+    network: str
     num_members: int
     clean: Mean
     attacked: Mean
@@ -240,10 +244,8 @@ class Report:
     pipeline: str
     data: Data
     networks: tuple[Network, ...]
-    pruned_pair: PrunedPair | None
-    """None: the run has no pruned network to compare."""
-    published: tuple[PublishedResult, ...]
-    """Of this data set at this eps; empty where none is known."""
+    comparisons: tuple[Comparison, ...]
+    """One for each ball that a network was certified in; together they hold every network once."""
     stages: tuple[StageRecord, ...]
     """In the order they ran."""
     times: tuple[StageTime, ...]

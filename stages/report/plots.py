@@ -10,8 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stages.data.history import HistoryLine
-from stages.report.formats import accuracy_per_cent, eps_text, p_text, per_cent
+from stages.report.formats import (
+    accuracy_per_cent,
+    eps_axis,
+    eps_text,
+    figure_text,
+    per_cent,
+)
 from stages.report.model import Network, Share
+from stages.report.pruning_plots import draw_pruning
 from stages.report.published import PublishedResult
 from stages.report.svg import (
     ATTACKED,
@@ -22,20 +29,21 @@ from stages.report.svg import (
     SHADE,
     STYLE,
     TRAINING,
+    WIDTH_INCHES,
     Plot,
+    blank_figure,
     finish,
 )
 
-WIDTH_INCHES = 400 / 72
-"""400 units wide: letters of 11 units stay readable on a phone and on a desktop."""
-
 
 def draw_plots(network: Network, published: Sequence[PublishedResult]) -> tuple[Plot, ...]:
-    """All figures of one network; without a history there is no training figure."""
+    """All figures of one network; what it has no history of, or no pruning, has no figure."""
     with matplotlib.rc_context(STYLE):
         plots = [certified_curve(network, published), radius_histogram(network)]
         if network.history:
             plots.append(training_curves(network))
+        if network.pruning:
+            plots += draw_pruning(network.records, network.pruning)
     return tuple(plots)
 
 
@@ -81,7 +89,7 @@ def certified_curve(network: Network, published: Sequence[PublishedResult]) -> P
     axes.set_xlim(left=0)
     axes.set_ylim(0, 100)
     axes.margins(x=0.02)
-    axes.set_xlabel("eps, in pixels of an image in [0, 1]")
+    axes.set_xlabel(f"eps, {eps_axis(result.norm)}")
     axes.set_title("accuracy, %", loc="left", color=MUTED, fontsize=11)
     axes.legend(loc="best", fontsize=10, handletextpad=0.3)
     description = (
@@ -125,7 +133,7 @@ def radius_histogram(network: Network) -> Plot:
     axes.grid(visible=False, axis="x")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(top=max(axes.get_ylim()[1] * 1.3, 1))
-    axes.set_xlabel("certified radius, in pixels of an image in [0, 1]")
+    axes.set_xlabel(f"certified radius, {eps_axis(result.norm)}")
     axes.set_title("images", loc="left", color=MUTED, fontsize=11)
     axes.legend(loc="upper right", fontsize=10)
     description = (
@@ -136,10 +144,17 @@ def radius_histogram(network: Network) -> Plot:
 
 
 def training_curves(network: Network) -> Plot:
-    """Accuracy, loss and p on one time axis; the part at p = infinity is shaded."""
+    """Accuracy, loss and the columns of the family on one time axis.
+
+    The part where a column is infinite is shaded.
+    """
     history = network.history
-    figure = Figure(figsize=(WIDTH_INCHES, 430 / 72))
-    accuracy, loss, norm = figure.subplots(3, 1, sharex=True, height_ratios=(1.7, 1, 1))
+    columns = [name for name in network.words if name in history[-1].extra]
+    height = (230 + 100 * (1 + len(columns))) / 72
+    figure = Figure(figsize=(WIDTH_INCHES, height))
+    accuracy, loss, *others = figure.subplots(
+        2 + len(columns), 1, sharex=True, height_ratios=(1.7, 1, *[1] * len(columns))
+    )
     figure.subplots_adjust(left=0.105, right=0.98, top=0.945, bottom=0.1, hspace=0.28)
     epochs = [line.epoch for line in history]
     marker = "o" if len(history) < 40 else ""
@@ -161,9 +176,12 @@ def training_curves(network: Network) -> Plot:
         "certified",
     )
     draw(loss, [line.train_loss for line in history], TRAINING)
-    _draw_norm(norm, history, marker)
-    for axes, title in ((accuracy, "accuracy, %"), (loss, "training loss"), (norm, "p")):
-        _shade_infinity(axes, history)
+    for axes, name in zip(others, columns, strict=True):
+        _draw_column(axes, history, name, marker)
+    titles = ("accuracy, %", "training loss", *columns)
+    for axes, title in zip((accuracy, loss, *others), titles, strict=True):
+        for name in columns:
+            _shade_infinity(axes, history, name)
         axes.set_title(title, loc="left", color=MUTED, fontsize=11, pad=4)
     accuracy.legend(
         loc="lower right",
@@ -174,47 +192,39 @@ def training_curves(network: Network) -> Plot:
         borderaxespad=0,
         handlelength=1.4,
     )
-    norm.xaxis.set_major_locator(MaxNLocator(integer=True))
-    norm.set_xlabel("epoch")
+    lowest = (loss, *others)[-1]
+    lowest.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lowest.set_xlabel("epoch")
     last = history[-1]
     description = (
-        f"Accuracy, loss and p over {last.epoch:.4g} epochs; at the end "
+        f"{', '.join(('Accuracy', 'loss', *columns))} over {last.epoch:.4g} epochs; at the end "
         f"{accuracy_per_cent(last.validation_clean_accuracy)} % of the validation images are right "
         f"and {accuracy_per_cent(last.validation_certified_accuracy)} % certified."
     )
     return finish(figure, _name(network, "training"), "Course of the training", description)
 
 
-def blank_figure(height: float) -> tuple[Figure, Axes]:
-    """One pair of axes, `height` units high."""
-    figure = Figure(figsize=(WIDTH_INCHES, height / 72))
-    axes = figure.subplots()
-    figure.subplots_adjust(left=0.105, right=0.98, top=0.91, bottom=0.17)
-    return figure, axes
-
-
-def _draw_norm(axes: Axes, history: Sequence[HistoryLine], marker: str) -> None:
-    """The norm on a logarithmic axis; infinity is a level of its own above the largest finite p."""
-    finite = [line.p for line in history if math.isfinite(line.p)]
+def _draw_column(axes: Axes, history: Sequence[HistoryLine], name: str, marker: str) -> None:
+    """A column on a logarithmic axis; infinity is a level above the largest finite value."""
+    values = [line.extra[name] for line in history]
+    finite = [value for value in values if math.isfinite(value)]
     infinite_height = math.log10(max(finite, default=10)) + 0.6
-    heights = [
-        math.log10(p) if math.isfinite(p) else infinite_height for p in (line.p for line in history)
-    ]
+    heights = [math.log10(value) if math.isfinite(value) else infinite_height for value in values]
     axes.plot(
         [line.epoch for line in history], heights, marker=marker, markersize=3, color=TRAINING
     )
     shown = [
         *finite[:1],
-        *(p for p in (10, 100, 1000) if finite and 2 * finite[0] < p <= 1.1 * finite[-1]),
+        *(v for v in (10, 100, 1000) if finite and 2 * finite[0] < v <= 1.1 * finite[-1]),
     ]
-    ticks = {math.log10(p): p_text(p) for p in shown}
+    ticks = {math.log10(value): figure_text(value) for value in shown}
     if len(finite) < len(history):
-        ticks[infinite_height] = p_text(math.inf)
+        ticks[infinite_height] = figure_text(math.inf)
     axes.set_yticks(list(ticks), list(ticks.values()))
 
 
-def _shade_infinity(axes: Axes, history: Sequence[HistoryLine]) -> None:
-    at_infinity = [line.epoch for line in history if math.isinf(line.p)]
+def _shade_infinity(axes: Axes, history: Sequence[HistoryLine], name: str) -> None:
+    at_infinity = [line.epoch for line in history if math.isinf(line.extra[name])]
     if at_infinity:
         axes.axvspan(at_infinity[0], at_infinity[-1], color=SHADE, linewidth=0, zorder=0)
 
@@ -232,4 +242,4 @@ def _height(share: Share) -> float:
 
 
 def _name(network: Network, figure: str) -> str:
-    return f"{network.name}-{figure}"
+    return f"{network.records}-{figure}"

@@ -2,32 +2,27 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 from matplotlib.ticker import FuncFormatter
 
 from stages.models.pruning_file import PrunedLayer, Pruning
-from stages.report.model import PrunedPair
-from stages.report.plots import blank_figure
 from stages.report.svg import (
     ATTACKED,
     CERTIFIED,
     CLEAN,
     INK,
     MUTED,
-    STYLE,
     TRAINING,
     Plot,
+    blank_figure,
     finish,
 )
 
 _ONE_TWO_FIVE = tuple(base * 10.0**power for power in range(-4, 3) for base in (1, 2, 5))
 
 
-def draw_pruning_plots(pair: PrunedPair) -> tuple[Plot, ...]:
-    """Both figures."""
-    with matplotlib.rc_context(STYLE):
-        name = pair.pruned.name
-        return (sparsity_curve(name, pair.pruning), use_histogram(name, pair.pruning))
+def draw_pruning(name: str, pruning: Pruning) -> tuple[Plot, ...]:
+    """Both figures; `name` begins the names of their files."""
+    return (sparsity_curve(name, pruning), use_histogram(name, pruning))
 
 
 def sparsity_curve(name: str, pruning: Pruning) -> Plot:

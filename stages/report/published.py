@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field
 
 from pipeline.spec.settings import Settings
-from stages.data.radius import ExactFraction
+from stages.data.radius import ExactFraction, Norm
 
 PUBLISHED_PATH = Path(__file__).with_name("published.yaml")
 
@@ -28,15 +28,17 @@ class PublishedResult:
     note: str | None
 
 
-def published_results(dataset: str, eps: Fraction) -> tuple[PublishedResult, ...]:
-    """The published rows for exactly this data set and eps, the best certified accuracy first.
+def published_results(dataset: str, norm: Norm, eps: Fraction) -> tuple[PublishedResult, ...]:
+    """The published rows for exactly this data set and ball, the best certified accuracy first.
 
     Args:
         dataset: a name of the data set catalogue.
-        eps: l_inf radius in pixels of an image in [0, 1]; 8/255 matches nothing but 8/255.
+        norm: of the ball.
+        eps: its radius in pixels of an image in [0, 1]; 8/255 matches nothing but 8/255.
     """
     table = _Table.model_validate(yaml.safe_load(PUBLISHED_PATH.read_text(encoding="utf-8")))
-    rows = [row for row in table.results if row.dataset == dataset and row.eps == eps]
+    wanted = (dataset, norm, eps)
+    rows = [row for row in table.results if (row.dataset, row.norm, row.eps) == wanted]
     rows.sort(key=lambda row: float(row.certified), reverse=True)
     return tuple(row.result(table.sources[row.source]) for row in rows)
 
@@ -48,6 +50,7 @@ class _Source(Settings):
 
 class _Row(Settings):
     dataset: str
+    norm: Norm
     eps: ExactFraction
     method: str
     source: str

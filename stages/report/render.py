@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pipeline.monitor.formatting import bytes_text, duration_text
 from pipeline.store.artifacts import StageRecord
 from stages.report import formats
-from stages.report.model import Report, Share
+from stages.report.model import Network, Report, Share
 from stages.report.svg import THEME_CSS, Plot
 
 TEMPLATES_DIR = Path(__file__).with_name("templates")
@@ -67,11 +67,15 @@ def _environment(**options: Any) -> Environment:
         digests=_digests,
         duration=duration_text,
         eps=formats.eps_text,
+        ball=formats.ball_text,
         eps_decimal=formats.eps_decimal,
+        eps_meaning=formats.eps_meaning,
+        figure=formats.figure_text,
+        norm=formats.norm_text,
+        words=_words,
         fenced=_fenced,
         flat=_flat,
         is_infinite=math.isinf,
-        p=formats.p_text,
         per_cent=formats.per_cent,
         radius=formats.radius_text,
         ratio=lambda share: f"{100 * share:.2f}",
@@ -93,6 +97,11 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
         else:
             rows.append((prefix + name, value))
     return rows
+
+
+def _words(networks: Sequence[Network]) -> list[tuple[str, str]]:
+    """The words of all networks, each once."""
+    return list({name: text for one in networks for name, text in one.words.items()}.items())
 
 
 def _markdown_text(value: Any) -> str:

@@ -8,6 +8,7 @@ import yaml
 
 from pipeline.execution.context import Context
 from pipeline.spec.load import base_name
+from pipeline.spec.settings import nested_inputs
 from pipeline.store.artifacts import StageRecord
 from stages.report.config import Settings
 from stages.report.formats import machine_text
@@ -59,7 +60,7 @@ def reproduction(
 
 
 def _entry(stage: StageRecord) -> dict[str, Any]:
-    inputs = {name: base_name(source.stage) for name, source in stage.inputs.items()}
+    inputs = nested_inputs({name: base_name(read.stage) for name, read in stage.inputs.items()})
     settings = {name: value for name, value in stage.settings.items() if name != "inputs"}
     return {"kind": stage.kind, **({"inputs": inputs} if inputs else {}), **settings}
 

@@ -1,10 +1,9 @@
-"""The report stage: gather what the run left behind, draw it, write it three times."""
+"""The report stage: collect what the run left behind, draw it, write it three times."""
 
 from pipeline.execution.context import Context
-from stages.report.collect import gather
+from stages.report.collect import collect
 from stages.report.config import Settings
 from stages.report.plots import draw_plots
-from stages.report.pruning_plots import draw_pruning_plots
 from stages.report.render import render_html, render_json, render_markdown
 
 
@@ -14,10 +13,12 @@ def run(context: Context, settings: Settings) -> None:
     Raises:
         StageError: an artifact is damaged, or two of them contradict each other.
     """
-    report = gather(context, settings)
-    plots = {network.name: draw_plots(network, report.published) for network in report.networks}
-    if report.pruned_pair is not None:
-        plots[report.pruned_pair.pruned.name] = draw_pruning_plots(report.pruned_pair)
+    report = collect(context, settings)
+    plots = {
+        network.records: draw_plots(network, comparison.published)
+        for comparison in report.comparisons
+        for network in comparison.networks
+    }
     files = {
         "index.html": render_html(report, plots),
         "report.md": render_markdown(report, plots),

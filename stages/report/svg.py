@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -29,6 +30,9 @@ _ROLES = {
     CERTIFIED: "certified",
     TRAINING: "training",
 }
+
+WIDTH_INCHES = 400 / 72
+"""400 units wide: letters of 11 units stay readable on a phone and on a desktop."""
 
 THEME_CSS = Path(__file__).with_name("templates") / "theme.css"
 """Defines the CSS variables, for the page and for SVG files of their own."""
@@ -117,3 +121,11 @@ def _themed(svg: str, name: str, title: str, description: str) -> str:
         f'<title id="{name}-title">{escape(title)}</title>'
         f'<desc id="{name}-description">{escape(description)}</desc>{body}</svg>'
     )
+
+
+def blank_figure(height: float) -> tuple[Figure, Axes]:
+    """One pair of axes, `height` units high."""
+    figure = Figure(figsize=(WIDTH_INCHES, height / 72))
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.105, right=0.98, top=0.91, bottom=0.17)
+    return figure, axes

@@ -9,7 +9,6 @@ so reading one runs no code.
 """
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from pipeline.errors import StageError
-from pipeline.spec.settings import Settings
+from pipeline.files import FrozenModel, read_json, sync, write_atomic
 
 FOLDER_NAME = "checkpoints"
 STATE_NAME = "state.safetensors"
@@ -37,7 +35,7 @@ class Checkpoint:
     state: dict[str, Tensor]
 
 
-class _Record(Settings):
+class _Record(FrozenModel):
     """Contents of checkpoint.json."""
 
     format_version: int = 1
@@ -64,14 +62,13 @@ def save_checkpoint(output_dir: Path, checkpoint: Checkpoint, keep: int) -> None
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _write_durably(partial / STATE_NAME, state)
-        _write_durably(partial / RECORD_NAME, record.model_dump_json().encode())
-        _sync(partial)
+        write_atomic(partial / STATE_NAME, state, durable=True)
+        write_atomic(partial / RECORD_NAME, record.model_dump_json(), durable=True)
         # In the way can only be a damaged one that the run did not resume from.
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-        _sync(folder.parent)
-        _write_name(folder.parent / LATEST_NAME, folder.name)
+        sync(folder.parent)
+        write_atomic(folder.parent / LATEST_NAME, f"{folder.name}\n", durable=True)
     except OSError as error:
         raise StageError(
             f"cannot write checkpoint {folder}: {error.strerror}; make room or mend the folder, "
@@ -84,7 +81,7 @@ def name_best(output_dir: Path, step: int) -> None:
     """Let `best` name the committed checkpoint after `step` steps, which is kept from now on."""
     folder = _folder(output_dir, step)
     if folder.exists():
-        _write_name(folder.parent / BEST_NAME, folder.name)
+        write_atomic(folder.parent / BEST_NAME, f"{folder.name}\n", durable=True)
 
 
 @dataclass(frozen=True)
@@ -142,37 +139,15 @@ def _committed(output_dir: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _read(folder: Path, step: int) -> Checkpoint:
+    record = read_json(folder / RECORD_NAME, _Record, "it cannot be resumed from")
     try:
-        record = _Record.model_validate_json((folder / RECORD_NAME).read_bytes())
         state = (folder / STATE_NAME).read_bytes()
-    except (OSError, ValidationError) as error:
+    except OSError as error:
         raise StageError(f"checkpoint {folder} is damaged: {error}") from None
     if record.step != step or hashlib.sha256(state).hexdigest() != record.state_sha256:
         raise StageError(f"checkpoint {folder} is damaged: {STATE_NAME} is not what was written")
     return Checkpoint(step, safetensors.torch.load(state))
 
 
-def _write_name(path: Path, name: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    _write_durably(partial, f"{name}\n".encode())
-    partial.rename(path)
-    _sync(path.parent)
-
-
 def _read_name(path: Path) -> str | None:
     return path.read_text(encoding="utf-8").strip() if path.exists() else None
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

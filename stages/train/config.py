@@ -9,8 +9,10 @@ from pipeline.spec.settings import Inputs as StageInputs
 from pipeline.spec.settings import Kinds, StageSettings
 from pipeline.spec.settings import Settings as FrozenSettings
 from stages.data.config import AugmentSettings, RemoteShards
-from stages.data.radius import ExactFraction
-from stages.models.config import HybridSettings, NetworkSettings
+from stages.data.radius import ExactFraction, Norm
+from stages.models.config import NetworkSettings, TrainingRuleSettings
+from stages.train.losses.config import AnyLossSettings
+from stages.train.radius_ramp import ConstantRadius, RadiusSettings
 
 
 class Inputs(StageInputs):
@@ -20,92 +22,11 @@ class Inputs(StageInputs):
     """A shard stage with the splits `train` and `validation`."""
 
 
-class HingeLoss(FrozenSettings):
-    """How far worst-case margins fall short, in units of 2 eps (arXiv:2102.05363)."""
-
-    kind: Literal["hinge"]
-
-    mix: float = Field(0.75, ge=0, le=1)
-    """Weight of the worst class; the mean over all classes gets the rest."""
-
-
-class MixtureLoss(FrozenSettings):
-    """Clipped worst-case margin plus a fading cross-entropy of scaled logits (arXiv:2110.06850).
-
-    The clip leaves images alone that cannot be certified any more; the cross-entropy, strong at
-    first, keeps their gradient while the network is young.
-    """
-
-    kind: Literal["mixture"]
-
-    cross_entropy_start: float = Field(0.1, ge=0)
-    """Weight of the cross-entropy until p rises."""
-
-    cross_entropy_end: float = Field(0.0005, ge=0)
-    """Weight of the cross-entropy once p is infinite; exponential in between."""
-
-    @model_validator(mode="after")
-    def _both_or_none(self) -> Self:
-        if (self.cross_entropy_start == 0) != (self.cross_entropy_end == 0):
-            raise ValueError(
-                "cross_entropy_start and cross_entropy_end are joined by an exponential: "
-                "both are 0 or neither"
-            )
-        return self
-
-
-class IbpLoss(FrozenSettings):
-    """Cross-entropy of the worst-case logits, mixed with that of the logits themselves."""
-
-    kind: Literal["ibp"]
-
-    worst_weight: float = Field(0.5, ge=0, le=1)
-    """Weight of the worst-case term; the clean term gets the rest."""
-
-
-LossSettings = Annotated[HingeLoss | MixtureLoss | IbpLoss, Field(discriminator="kind")]
-
-
-class ConstantRadius(FrozenSettings):
-    """eps_train from the first step on."""
-
-    kind: Literal["constant"]
-
-
-class LinearRadius(FrozenSettings):
-    """From 0 to eps_train in a straight line."""
-
-    kind: Literal["linear"]
-
-    epochs: float = Field(gt=0)
-    """When eps_train is reached."""
-
-
-class SmoothRadius(FrozenSettings):
-    """From 0 to eps_train, at first like the fourth power of time, then in a straight line."""
-
-    kind: Literal["smooth"]
-
-    epochs: float = Field(gt=0)
-    """When eps_train is reached."""
-
-    quartic_share: float = Field(0.4, gt=0, le=1)
-    """Part of the ramp that is curved."""
-
-
-RadiusSettings = Annotated[
-    ConstantRadius | LinearRadius | SmoothRadius, Field(discriminator="kind")
-]
-
-
 class OptimiserSettings(FrozenSettings):
     """Adam with decoupled l_p weight decay."""
 
     learning_rate: float = Field(0.02, gt=0)
     """At the start of the cosine."""
-
-    scale_learning_rate: float = Field(0.006, gt=0)
-    """Of the learnable logit scale of the mixture loss; follows the same cosine."""
 
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
@@ -142,35 +63,16 @@ class DistributedSettings(FrozenSettings):
 
 
 class ScheduleSettings(FrozenSettings):
-    """When p rises. Epochs may be fractions; everything changes per step, not per epoch."""
+    """How long training takes. Everything changes per step, not per epoch."""
 
     epochs: int = Field(ge=1)
     """Length of the training."""
-
-    p_start: float = Field(8.0, ge=2, le=1000)
-    """Norm until `p_rise_epoch`: small enough that every weight gets a gradient."""
-
-    p_end: float = Field(1000.0, ge=2, le=1000)
-    """Norm that the exponential rise reaches at `p_infinite_epoch`."""
-
-    p_rise_epoch: float = Field(ge=0)
-    """When p leaves p_start."""
-
-    p_infinite_epoch: float = Field(ge=0)
-    """When p becomes infinite: the network that gets certified is trained from here on."""
 
     cosine_start_epoch: float = Field(0.0, ge=0)
     """Until here the learning rate is constant; from here a cosine takes it to 0."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if not self.p_rise_epoch <= self.p_infinite_epoch <= self.epochs:
-            raise ValueError(
-                f"needs p_rise_epoch <= p_infinite_epoch <= epochs, got {self.p_rise_epoch}, "
-                f"{self.p_infinite_epoch}, {self.epochs}"
-            )
-        if self.p_end < self.p_start:
-            raise ValueError(f"p never falls: p_end {self.p_end} is below p_start {self.p_start}")
         if self.cosine_start_epoch >= self.epochs:
             raise ValueError(
                 f"cosine_start_epoch {self.cosine_start_epoch} must be before epochs {self.epochs}"
@@ -220,7 +122,13 @@ class Settings(StageSettings):
 
     network: NetworkSettings
 
-    loss: LossSettings
+    rule: TrainingRuleSettings
+    """How the network's family trains it."""
+
+    loss: AnyLossSettings
+
+    norm: Norm = "linf"
+    """Of the balls around images that the radii measure."""
 
     eps: ExactFraction
     """Radius in pixels that the network is meant for; validation certifies at it."""
@@ -240,8 +148,8 @@ class Settings(StageSettings):
     augment: AugmentSettings = AugmentSettings()
 
     batch_size: int = Field(512, ge=1)
-    """Most images a step over all ranks together: Centering sees them as one batch. An epoch is cut
-    into the fewest batches that hold no more, equal to one image, so that none is left out."""
+    """Most images a step over all ranks together; the network sees them as one batch. An epoch is
+    cut into the fewest batches that hold no more, equal to one image, so that none is left out."""
 
     loader: Literal["resident", "streaming"] = "resident"
     """`resident` holds all images in memory; `streaming` is for data larger than that. The network
@@ -265,16 +173,19 @@ class Settings(StageSettings):
     checkpoint: CheckpointSettings = CheckpointSettings()
 
     @model_validator(mode="after")
-    def _loss_fits(self) -> Self:
+    def _fit_together(self) -> Self:
         if self.eps_train == Fraction(0):
             raise ValueError("eps_train must be positive")
-        if self.loss.kind == "ibp":
-            return self
-        if isinstance(self.network, HybridSettings):
-            raise ValueError(f"loss {self.loss.kind} is for a distance_mlp; a hybrid takes ibp")
-        if self.radius.kind != "constant":
+        if self.norm != self.network.norm:
             raise ValueError(
-                f"loss {self.loss.kind} divides by the radius, which a {self.radius.kind} ramp "
-                "starts at 0; use radius {kind: constant}, or loss ibp"
+                f"norm {self.norm} is given, but a {self.network.kind} is certified in "
+                f"{self.network.norm} balls; write norm: {self.network.norm}, or another network"
             )
+        if self.rule.family != self.network.family:
+            raise ValueError(
+                f"rule {self.rule.kind} trains networks of the family {self.rule.family}, "
+                f"a {self.network.kind} is one of {self.network.family}"
+            )
+        self.rule.check_length(self.schedule.epochs)
+        self.loss.check(self.network, self.radius)
         return self

@@ -1,6 +1,6 @@
 """Adam and the l_p decay in one kernel a weight, for GPUs: weights are read and written once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,16 +8,14 @@ from torch import Tensor
 
 from kernels.cuda.adam import control_of, decayed_adam_
 from kernels.cuda.kernel import Device
-from kernels.layers import DistanceLinear
 from stages.train.config import OptimiserSettings
-from stages.train.losses import Objective
+from stages.train.objective import Objective
 
 
 class FusedAdam(torch.optim.Optimizer):
-    """What `decay_` and then torch's Adam do, on whole weights; its state has Adam's names.
+    """What `weight_decay` and then torch's Adam do, on whole weights; its state has Adam's names.
 
-    Distance layers decay at the group's ``p``, which is set before each step, all other weights of
-    the network at p = 2, and the logit scale not at all.
+    The network's weights decay at the norms of `set_norms`, the loss's own parameters not at all.
 
     Args:
         objective: what is trained.
@@ -26,27 +24,24 @@ class FusedAdam(torch.optim.Optimizer):
     """
 
     def __init__(self, objective: Objective, settings: OptimiserSettings, device: Device) -> None:
-        layers = [part for part in objective.modules() if isinstance(part, DistanceLinear)]
-        distances = [weight for layer in layers for weight in layer.parameters(recurse=False)]
-        known = {id(weight) for weight in distances}
-        others = [w for w in objective.network.parameters() if id(w) not in known]
-        scales = [] if objective.logit_scale is None else [objective.logit_scale]
+        rule = objective.rule
         groups: list[dict[str, Any]] = [
-            {"params": distances, "is_scale": False, "is_distance": True, "decay": settings.decay},
-            {"params": others, "is_scale": False, "is_distance": False, "decay": settings.decay},
-            {"params": scales, "is_scale": True, "is_distance": False, "decay": 0.0},
+            {"params": list(weights), "is_of_loss": False, "decay": settings.decay, "part": part}
+            for part, (weights, _) in enumerate(rule.decay_norms(rule.surrogate_at(0.0)))
         ]
+        own = list(objective.loss.parameters())
+        groups.append({"params": own, "is_of_loss": True, "decay": 0.0, "part": None})
         used = [group for group in groups if group["params"]]
         super().__init__(used, {"lr": 0.0, "p": 2.0})
         self._betas, self._eps = settings.betas, settings.adam_eps
         self._device = device
         self._num_steps: int | None = None
 
-    def set_norm(self, p: float) -> None:
-        """Set the norm at which distance layers decay from the next step on."""
+    def set_norms(self, norms: Sequence[float]) -> None:
+        """Set the norm at which each group of `TrainingRule.decay_norms` decays from now on."""
         for group in self.param_groups:
-            if group["is_distance"]:
-                group["p"] = p
+            if group["part"] is not None:
+                group["p"] = norms[group["part"]]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""The course of a run: is the loss finite, what does the display show, what enters the history."""
+"""Follows a training run: refuses a loss that is not finite, fills the display and the history."""
 
 import time
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ from stages.data.history import HISTORY_NAME, HistoryLine, append_history, cut_h
 from stages.models.validation import Counts
 from stages.train.checkpoint import newest_step
 from stages.train.config import Settings
-from stages.train.losses import Objective, StepOutput
 from stages.train.metrics import TrainMetrics
+from stages.train.objective import StepOutput
 from stages.train.running_totals import Throughput, TrainTotals
 from stages.train.schedule import Schedule, StepValues
 
-TALLY, BEST = "totals", "best"
+TOTALS, BEST = "totals", "best"
 """Names in a checkpoint of what a history goes on from."""
 GPU_CHECK_STEPS = 50
 """On a GPU the loss is looked at this often only: each look waits for the device."""
@@ -31,7 +31,6 @@ class HistoryLogger:
         context: of the stage.
         settings: of the stage.
         schedule: of the run.
-        objective: what is trained, on `device`.
         device: where sums are kept.
     """
 
@@ -40,11 +39,10 @@ class HistoryLogger:
         context: Context,
         settings: Settings,
         schedule: Schedule,
-        objective: Objective,
         device: torch.device,
     ) -> None:
         self._output_dir, self._is_first = context.output_dir, context.ranks.is_first
-        self._settings, self._schedule, self._objective = settings, schedule, objective
+        self._settings, self._schedule = settings, schedule
         self._check_steps = GPU_CHECK_STEPS if device.type == "cuda" else 1
         self._start, self._seconds_before = time.monotonic(), 0.0
         self._loss, self._accuracies = "", ""
@@ -65,7 +63,7 @@ class HistoryLogger:
 
     def state(self) -> dict[str, Tensor]:
         """What a resumed run goes on from: sums since the last validation, the best one so far."""
-        return {TALLY: self.totals.sums, BEST: self._best}
+        return {TOTALS: self.totals.sums, BEST: self._best}
 
     def resume(self, step: int, state: dict[str, Tensor]) -> None:
         """Go on after `step` steps: history lines after them are dropped and will be redone.
@@ -77,7 +75,7 @@ class HistoryLogger:
         if state:
             self._best.copy_(state[BEST])
             if self._is_first:
-                self.totals.sums.copy_(state[TALLY])
+                self.totals.sums.copy_(state[TOTALS])
         if self._is_first:
             # The line of the last step is written after the last checkpoint.
             cut_history(self._output_dir, min(step, self._schedule.num_steps - 1))
@@ -87,20 +85,20 @@ class HistoryLogger:
         self.throughput.go()
 
     def record_step(
-        self, step: int, moment: StepValues, outcome: StepOutput, num_images: int, mean_count: float
+        self, step: int, values: StepValues, output: StepOutput, num_images: int, mean_count: float
     ) -> None:
         """Count one step, the number `step` from 0, of `num_images` on this rank.
 
         Raises:
             StageError: the loss is not finite (looked at each step, on a GPU each 50).
         """
-        self.totals.add(outcome, num_images, mean_count)
+        self.totals.add(output, num_images, mean_count)
         self.throughput.add(round(mean_count * dist.get_world_size()))
-        self.meters.count_step(moment, num_images)
+        self.meters.count_step(values, num_images)
         if step % self._check_steps == 0:
-            self.meters.look_at(outcome)
+            self.meters.look_at(output)
             self._refuse_non_finite(step + 1, [self.totals.sums])
-            self._loss = f"p {moment.p:.4g}, loss {float(outcome.loss):.4f}"
+            self._loss = f"{_shown(values)}, loss {float(output.loss):.4f}"
 
     def settle(self, num_done: int, state: dict[str, Tensor]) -> None:
         """Before a validation or checkpoint: bring all ranks' sums together and look at everything.
@@ -132,22 +130,20 @@ class HistoryLogger:
         good = "no checkpoint yet" if last is None else f"last good checkpoint: after step {last}"
         raise StageError(
             f"the loss or a weight is not finite after step {num_done} "
-            f"(p {self._schedule.at(num_done - 1).p:.4g}); {good}, in {self._output_dir}; try a "
-            "smaller optimiser.learning_rate, a later schedule.p_rise_epoch or another seed"
+            f"({_shown(self._schedule.at(num_done - 1))}); {good}, in {self._output_dir}; try a "
+            "smaller optimiser.learning_rate, a slower rule or another seed"
         )
 
     def _line(self, num_done: int, counts: Counts) -> HistoryLine:
-        schedule, scale = self._schedule, self._objective.logit_scale
-        moment = schedule.at(num_done - 1)
+        schedule = self._schedule
+        values = schedule.at(num_done - 1)
         return HistoryLine(
             step=num_done,
             epoch=num_done / schedule.steps_per_epoch,
             progress=num_done / schedule.num_steps,
-            p=moment.p,
-            eps_train=float(self._settings.eps_train) * moment.radius_share,
-            learning_rate=moment.learning_rate,
-            cross_entropy_weight=moment.cross_entropy_weight,
-            logit_scale=1.0 if scale is None else float(scale.detach()),
+            eps_train=float(self._settings.eps_train) * values.radius_share,
+            learning_rate=values.learning_rate,
+            extra={**values.columns, **schedule.loss.columns()},
             train_loss=self.totals.mean_loss,
             train_accuracy=self.totals.accuracy,
             eps=self._settings.eps,
@@ -158,3 +154,8 @@ class HistoryLogger:
             images_per_s=self.throughput.lap(),
             seconds=self._seconds_before + time.monotonic() - self._start,
         )
+
+
+def _shown(values: StepValues) -> str:
+    """What the family shows of a step: `p 8`."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.surrogate.columns.items())

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 import torch
 
-from pipeline.monitor.metrics import Metrics, counter, gauge, histogram
+from pipeline.monitor.metrics import Metric, Metrics, counter, gauge, histogram
 from stages.models.validation import Counts
-from stages.train.losses import StepOutput
+from stages.train.objective import StepOutput
 from stages.train.schedule import StepValues
 
 Item = TypeVar("Item")
@@ -23,10 +24,8 @@ DATA_WAIT = counter(
     "supnorm_train_data_wait_seconds_total", "Time spent waiting for the next batch."
 )
 LOSS = gauge("supnorm_train_loss", "Loss of the newest step looked at, of this rank.")
-P = gauge("supnorm_train_p", "Norm of the distance layers; +Inf at the end.")
 EPS = gauge("supnorm_train_eps", "Radius of the loss, pixels of an image in [0, 1].")
 LEARNING_RATE = gauge("supnorm_train_learning_rate", "Adam's learning rate.")
-LAMBDA = gauge("supnorm_train_lambda", "Weight of the cross-entropy in a mixture loss.")
 GRADIENT_NORM = gauge(
     "supnorm_train_gradient_norm", "Euclidean norm of the gradient of the newest step looked at."
 )
@@ -43,6 +42,12 @@ CHECKPOINT_TIME = gauge(
     "supnorm_train_checkpoint_timestamp_seconds", "When the newest checkpoint was committed."
 )
 GPU_MEMORY = gauge("supnorm_train_gpu_memory_bytes", "Most memory that tensors have taken.")
+
+
+@cache
+def column(name: str) -> Metric:
+    """The gauge of a value that the network's family or the loss shows of each step."""
+    return gauge(f"supnorm_train_{name}", "A value of the newest step; see the training history.")
 
 
 class TrainMetrics:
@@ -74,20 +79,20 @@ class TrainMetrics:
         waited_s, self._waited_s = self._waited_s, 0.0
         return waited_s
 
-    def count_step(self, moment: StepValues, num_images: int) -> None:
+    def count_step(self, values: StepValues, num_images: int) -> None:
         """Count a step that this rank has done with `num_images` images."""
         metrics = self._metrics
         metrics.add(STEPS)
         metrics.add(IMAGES, num_images)
         metrics.observe(STEP_SECONDS, time.perf_counter() - self._begun)
-        metrics.set(P, moment.p)
-        metrics.set(EPS, self._eps_train * moment.radius_share)
-        metrics.set(LEARNING_RATE, moment.learning_rate)
-        metrics.set(LAMBDA, moment.cross_entropy_weight)
+        metrics.set(EPS, self._eps_train * values.radius_share)
+        metrics.set(LEARNING_RATE, values.learning_rate)
+        for name, value in values.columns.items():
+            metrics.set(column(name), value)
 
-    def look_at(self, outcome: StepOutput) -> None:
+    def look_at(self, output: StepOutput) -> None:
         """Read what only the device knows; on a GPU this waits for it."""
-        self._metrics.set(LOSS, float(outcome.loss))
+        self._metrics.set(LOSS, float(output.loss))
         if torch.cuda.is_available():
             self._metrics.set(GPU_MEMORY, torch.cuda.max_memory_allocated())
 

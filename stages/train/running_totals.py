@@ -1,4 +1,4 @@
-"""Sums over training steps: what became of the images since the last validation, and how fast."""
+"""Sums over the training steps since the last validation: loss, images, time."""
 
 import time
 
@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stages.train.losses import StepOutput
+from stages.train.objective import StepOutput
 
 
 class TrainTotals:
@@ -16,10 +16,10 @@ class TrainTotals:
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)
         """(loss * images, right, images), of this rank until `collect`."""
 
-    def add(self, outcome: StepOutput, num_images: int, mean_count: float) -> None:
+    def add(self, output: StepOutput, num_images: int, mean_count: float) -> None:
         """Count one step of this rank; its loss is a sum over images divided by `mean_count`."""
-        self.sums[0] += outcome.loss * mean_count
-        self.sums[1] += outcome.num_correct
+        self.sums[0] += output.loss * mean_count
+        self.sums[1] += output.num_correct
         self.sums[2] += num_images
 
     def collect(self) -> Tensor:
@@ -46,7 +46,7 @@ class TrainTotals:
 
 
 class Throughput:
-    """Training throughput: runs while steps are done, stands while validating or saving."""
+    """A stopwatch that runs while steps are done and stands while validating or saving."""
 
     def __init__(self) -> None:
         self._num_images, self._seconds = 0, 0.0
@@ -65,11 +65,11 @@ class Throughput:
         self._started = time.monotonic()
 
     def share_of(self, seconds: float) -> float:
-        """What part of the time since the last lap so many seconds are; the watch must stand."""
+        """The part of the time since the last lap that so many seconds are; steps must pause."""
         return seconds / self._seconds if self._seconds else 0.0
 
     def lap(self) -> float:
-        """Images a second since the last lap; the watch must stand. Starts the next lap."""
+        """Images a second since the last lap; steps must pause. Starts the next lap."""
         rate = self._num_images / self._seconds if self._num_images else 0.0
         self._num_images, self._seconds = 0, 0.0
         return rate

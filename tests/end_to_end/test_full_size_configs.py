@@ -21,7 +21,8 @@ SMALL = {
     "stages.shard.validation_images": "10",
     "stages.train.network.width": "12",
     "stages.train.batch_size": "8",
-    "stages.train.schedule": "{epochs: 3, p_rise_epoch: 1, p_infinite_epoch: 2}",
+    "stages.train.schedule": "{epochs: 3}",
+    "stages.train.rule": "{kind: rising_p, rise_epoch: 1, infinite_epoch: 2}",
     "stages.train.validation": "{every_epochs: 2}",
 }
 HYBRID = {"stages.train.network.hidden": "6", "stages.train.radius.epochs": "1"}
@@ -54,6 +55,7 @@ def test_a_full_size_config_trains_on_the_true_format(
     run(Context(spec.name, "train", folders["train"], {"data": folders["shard"]}), train)
 
     line = read_history(folders["train"])[-1]
-    assert (line.step, line.p) == (21, math.inf)  # 50 images in batches of at most 8, three epochs
+    # 50 images in batches of at most 8, three epochs
+    assert (line.step, line.extra["p"]) == (21, math.inf)
     assert math.isfinite(line.train_loss)
     assert load_network(folders["train"]).settings == train.network

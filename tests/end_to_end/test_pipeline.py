@@ -17,13 +17,13 @@ from stages.data.records import read_records, read_summary
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("shard", "train", "prune", "certify", "certify_pruned", "report")
-QUICK_ATTACK = "{steps: 2, restarts: 1, p: [32], losses: [margin], square_queries: 5}"
+QUICK_ATTACK = "{steps: 2, restarts: 1, surrogates: [32], losses: [margin], square_queries: 5}"
 SMALL = {
     "stages.train.network.width": "32",
     "stages.train.network.depth": "3",
     "stages.train.schedule.epochs": "2",
-    "stages.train.schedule.p_rise_epoch": "1",
-    "stages.train.schedule.p_infinite_epoch": "1.5",
+    "stages.train.rule.rise_epoch": "1",
+    "stages.train.rule.infinite_epoch": "1.5",
     "stages.train.validation.every_epochs": "1",
     "stages.train.checkpoint.every_epochs": "0.2",
     "stages.prune.curve_points": "3",

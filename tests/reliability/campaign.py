@@ -32,7 +32,8 @@ stages:
     eps_train: 1/5
     network: {{kind: distance_mlp, width: 24, depth: 3}}
     loss: {{kind: mixture}}
-    schedule: {{epochs: 2, p_rise_epoch: 0.5, p_infinite_epoch: 1.5}}
+    rule: {{kind: rising_p, rise_epoch: 0.5, infinite_epoch: 1.5}}
+    schedule: {{epochs: 2}}
     optimiser: {{decay: 0.005}}
     augment: {{crop_padding: 1}}
     batch_size: 512

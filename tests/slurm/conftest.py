@@ -28,7 +28,8 @@ stages:
     eps_train: 1/10
     network: {kind: distance_mlp, width: 16, depth: 2}
     loss: {kind: hinge}
-    schedule: {epochs: EPOCHS, p_rise_epoch: 1, p_infinite_epoch: LAST}
+    rule: {kind: rising_p, rise_epoch: 1, infinite_epoch: LAST}
+    schedule: {epochs: EPOCHS}
     batch_size: 30
     validation: {every_epochs: 5}
     checkpoint: {every_epochs: 2}
@@ -40,16 +41,15 @@ stages:
     inputs: {data: shard, network: train}
     eps: 1/20
     batch_size: 10
-    attack: {steps: 1, p: [32], losses: [margin]}
+    attack: {steps: 1, surrogates: [32], losses: [margin]}
   certify_pruned:
     kind: certify
     inputs: {data: shard, network: prune}
     eps: 1/20
     batch_size: 10
-    attack: {steps: 1, p: [32], losses: [margin]}
+    attack: {steps: 1, surrogates: [32], losses: [margin]}
   report:
-    inputs:
-      {data: shard, network: train, records: certify, pruned: prune, pruned_records: certify_pruned}
+    inputs: {data: shard, records: [certify, certify_pruned]}
 """
 
 

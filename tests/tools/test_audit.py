@@ -34,7 +34,7 @@ def forge(folder, change, tools):
     write_records(folder / "records.csv", rows)
     old = read_summary(folder)
     grid = [point.eps for point in old.eps_grid]
-    write_summary(folder, summarise(rows, old.split, old.eps, grid, old.certified_method))
+    write_summary(folder, summarise(rows, old.split, old.norm, old.eps, grid, old.certified_method))
     sign_anew(folder, tools)
     return row.key
 
@@ -149,6 +149,6 @@ def test_a_missing_row_is_found(certified):
 def test_what_cannot_be_audited_is_said(world, tools, tmp_path):
     with pytest.raises(UserError, match=r"no records\.csv here"):
         audit(tmp_path / "nothing", None, 1, 0)
-    folder = world.certify(tools.settings_for(method="float"))
-    with pytest.raises(UserError, match="only exact is audited"):
+    folder = world.certify(tools.settings_for(certifier={"kind": "float"}))
+    with pytest.raises(UserError, match="only exact can be audited"):
         audit(folder, None, 1, 0)

@@ -13,7 +13,7 @@ import torch
 from pipeline.errors import StageError, UserError
 from stages.data.in_memory import load_split
 from stages.data.manifest import read_manifest
-from stages.models.linf.exact_certifier import exact_prover
+from stages.models.linf.exact_prover import ExactProver
 from stages.models.linf.integer_file import load_integer_network, save_integer_network
 from stages.models.linf.quantise import quantise
 from stages.models.network_file import load_network
@@ -64,11 +64,11 @@ def test_numpy_alone_gives_the_same_integers_and_radii(integer_dir, data_dir, tm
     loaded = load_integer_network(integer_dir)
     assert answer["outputs"] == loaded.network.outputs_of(images).tolist()
     labels = torch.tensor([loaded.classes.index(name) for name in answer["names"]])
-    prover = exact_prover(loaded.network)
+    prover = ExactProver(loaded.network)
     proof = prover.by_margin(images, labels)
     assert torch.equal(proof.predicted, labels)
     for text, half_units in zip(answer["radii"], proof.radius.tolist(), strict=True):
-        assert Fraction(text) == prover.radius(half_units)
+        assert Fraction(text) == Fraction(half_units, prover.ticks_per_pixel)
 
 
 def test_the_copy_is_a_program_of_its_own(integer_dir, data_dir, tmp_path) -> None:
@@ -100,7 +100,7 @@ def test_wrong_images_are_refused(integer_dir, tmp_path) -> None:
 
 
 def test_a_folder_without_an_integer_network_is_refused(prune_stage, tmp_path) -> None:
-    with pytest.raises(StageError, match=r"no exact network here.*method: exact"):
+    with pytest.raises(StageError, match=r"int.json: cannot be read .*certifier: .kind: exact"):
         export(prune_stage(), tmp_path / "small.npz")
 
 

@@ -4,7 +4,7 @@ B batch, C channels, H x W pixels. A point is exactly an image of the ball, with
 rounding": in the space of an integer network a valid pixel in whole units, else a float32 input.
 """
 
-from abc import ABC, abstractmethod
+import math
 from fractions import Fraction
 from math import floor
 
@@ -14,63 +14,48 @@ from torch import Tensor
 from kernels.layers import Box
 from stages.models.images import Normalisation
 from stages.models.linf.ball import InnerBall
-from stages.models.linf.exact_certifier import ExactProver
-from stages.models.linf.float_certifier import Prover
-from stages.models.linf.float_error import margin
+from stages.models.linf.exact_prover import ExactProver
+from stages.models.linf.float_prover import FloatProver
 from stages.models.linf.integer_network import IntegerNetwork
-from stages.models.linf.network import DistanceNetwork
+from stages.models.linf.network import LinfNetwork
+from stages.models.margin import margin
 
 
-class AttackSpace(ABC):
-    """The points around images, a network for gradients, and a judge; all of the same weights."""
+class _Gradients:
+    """The float32 network that gradients are taken through, at any norm p of its layers."""
 
-    network: DistanceNetwork
-    """Float32: gradients at any p."""
+    surrogates = (128.0, 32.0, 8.0, math.inf)
+    itself = math.inf
+    is_box = True
 
-    @abstractmethod
-    def ball(self, images: Tensor) -> Box:
-        """The box of all points in each image's ball, (B, C, H, W) twice, of uint8 images."""
+    def __init__(self, network: LinfNetwork) -> None:
+        self._network = network
 
-    @abstractmethod
-    def centre(self, images: Tensor) -> Tensor:
-        """The images themselves as points."""
+    def has_surrogate(self, surrogate: float) -> bool:
+        """Whether it is a norm from 2 to 1000, or infinity."""
+        return 2 <= surrogate <= 1000 or surrogate == math.inf
 
-    @abstractmethod
-    def step(self, points: Tensor, uphill: Tensor, ball: Box) -> Tensor:
-        """Points a step further, clamped to the ball, which projects exactly.
-
-        A step is a quarter of the radius: four lead from the image to the edge of the ball.
-
-        Args:
-            points: (B, C, H, W).
-            uphill: float32 (B, C, H, W), each -1, 0 or 1.
-            ball: that of each point's image.
-        """
-
-    @abstractmethod
-    def between(self, ball: Box, share: Tensor) -> Tensor:
-        """Points at `share`, float32 in [0, 1), of the way from lower to upper."""
-
-    @abstractmethod
-    def inputs(self, points: Tensor) -> Tensor:
-        """Points as the float32 network's inputs."""
-
-    @abstractmethod
-    def margins(self, points: Tensor, labels: Tensor) -> Tensor:
-        """Margins, float64 (B,); not above 0 means broken."""
+    def logits(self, inputs: Tensor, surrogate: float) -> Tensor:
+        """See `AttackSpace`."""
+        logits: Tensor = self._network(inputs, surrogate)
+        return logits
 
 
-class FloatSpace(AttackSpace):
-    """Points are the float32 inputs inside the ball."""
+class FloatSpace(_Gradients):
+    """Points are the float32 inputs inside the ball.
+
+    Raises:
+        UserError: the ball has no float32 input.
+    """
 
     def __init__(
         self,
-        network: DistanceNetwork,
-        prover: Prover,
+        network: LinfNetwork,
+        prover: FloatProver,
         normalisation: Normalisation,
         eps: Fraction,
     ) -> None:
-        self.network = network
+        super().__init__(network)
         self._stride = normalisation.eps_input(eps) / 4
         self._prover, self._normalisation = prover, normalisation
         self._ball = InnerBall(eps, normalisation, next(network.parameters()).device)
@@ -83,9 +68,9 @@ class FloatSpace(AttackSpace):
         """See `AttackSpace`."""
         return self._normalisation.apply(images).clamp(*self.ball(images))
 
-    def step(self, points: Tensor, uphill: Tensor, ball: Box) -> Tensor:
-        """See `AttackSpace`."""
-        return torch.clamp(points + self._stride * uphill, ball.lower, ball.upper)
+    def step(self, points: Tensor, gradient: Tensor, ball: Box) -> Tensor:
+        """See `AttackSpace`; a step is a quarter of the radius."""
+        return torch.clamp(points + self._stride * _uphill(gradient), ball.lower, ball.upper)
 
     def between(self, ball: Box, share: Tensor) -> Tensor:
         """See `AttackSpace`."""
@@ -101,24 +86,22 @@ class FloatSpace(AttackSpace):
         return margin(self._prover.logits(points), labels).nan_to_num(nan=-torch.inf)
 
 
-class IntegerSpace(AttackSpace):
+class IntegerSpace(_Gradients):
     """Points are images whose pixels are whole units of an integer network."""
 
     def __init__(
         self,
-        network: DistanceNetwork,
+        network: LinfNetwork,
         integer_network: IntegerNetwork,
         prover: ExactProver,
         eps: Fraction,
     ) -> None:
-        self.network = network
+        super().__init__(network)
         self._grid, self._prover = integer_network, prover
         self._reach = floor(eps * integer_network.units_per_pixel)
         self._stride = -(-self._reach // 4)
-        normalisation, units = integer_network.normalisation, integer_network.units_per_pixel
-        device = integer_network.device
-        self._scale = 1 / (units * normalisation.std)
-        mean = torch.tensor(normalisation.mean, device=device) / normalisation.std
+        normalisation = integer_network.normalisation
+        mean = torch.tensor(normalisation.mean, device=integer_network.device) / normalisation.std
         self._shift = mean.view(-1, 1, 1)
 
     def ball(self, images: Tensor) -> Box:
@@ -130,10 +113,10 @@ class IntegerSpace(AttackSpace):
         """See `AttackSpace`."""
         return self._grid.points(images)
 
-    def step(self, points: Tensor, uphill: Tensor, ball: Box) -> Tensor:
-        """See `AttackSpace`."""
+    def step(self, points: Tensor, gradient: Tensor, ball: Box) -> Tensor:
+        """See `AttackSpace`; a step is a quarter of the radius."""
         # In 32 bits: a step beyond the pixels need not fit the network's own.
-        moved = points.int() + self._stride * uphill.int()
+        moved = points.int() + self._stride * _uphill(gradient).int()
         return moved.clamp(ball.lower.int(), ball.upper.int()).to(points.dtype)
 
     def between(self, ball: Box, share: Tensor) -> Tensor:
@@ -143,8 +126,13 @@ class IntegerSpace(AttackSpace):
 
     def inputs(self, points: Tensor) -> Tensor:
         """See `AttackSpace`."""
-        return points * self._scale - self._shift
+        return points * self._grid.unit - self._shift
 
     def margins(self, points: Tensor, labels: Tensor) -> Tensor:
         """See `AttackSpace`."""
         return self._prover.margins(points, labels)
+
+
+def _uphill(gradient: Tensor) -> Tensor:
+    """-1, 0 or 1 for every pixel."""
+    return gradient.sign().nan_to_num(nan=0.0)

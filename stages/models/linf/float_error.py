@@ -9,81 +9,66 @@ image of the ball: the network in real arithmetic answers with the label, and so
 network as it runs here.
 """
 
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from stages.data.radius import largest_float_up_to
+from kernels.layers import Box
 from stages.models.images import Normalisation
-from stages.models.linf.network import DistanceMLP, DistanceNetwork
+
+if TYPE_CHECKING:
+    from stages.models.linf.heads.distance import DistanceHead
+    from stages.models.linf.network import LinfNetwork
 
 UNIT_ROUNDOFF = 2.0**-24
 SUBNORMAL = 2.0**-120
 """More than one operation can lose where subnormal float32 numbers are flushed to zero."""
 
 
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logit of the label minus the largest other logit, rounded down.
+@dataclass(frozen=True)
+class Reached:
+    """Features over every image there is, and every box around one that is rounded outwards."""
+
+    box: Box
+    """(1, F), of float32 features at p = infinity."""
+    error: float
+    """Bound on |float32 feature - real feature|; proof: `logit_error`."""
+
+    @property
+    def largest(self) -> float:
+        """Bound on |float32 feature|."""
+        return rounded_up(_largest(*self.box) + self.error)
+
+
+@torch.no_grad()
+def features_reached(network: "LinfNetwork", normalisation: Normalisation) -> Reached:
+    """Follow every image, and the error of rounding, through the hidden layers.
 
     Args:
-        logits: float32 or float64 (B, K), K >= 2.
-        labels: int64 (B,).
+        network: in evaluation mode, float32, weights finite.
+        normalisation: what the network expects of its images.
 
-    Returns:
-        float64 (B,); NaN where a logit is NaN.
+    Raises:
+        ValueError: the network is in training mode.
     """
-    logits = logits.double()
-    own = logits.gather(1, labels[:, None])
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    difference = own[:, 0] - others.amax(1)
-    return difference - difference.abs() * 2.0**-52
+    if network.training:
+        raise ValueError("rounding is bounded in evaluation mode only: call network.eval() first")
+    device = next(network.parameters()).device
+    box = _every_image(network, normalisation, device)
+    error = normalisation_error(normalisation, str(device))
+    for layer in network.hidden:
+        box = layer.distance.bounds(*box)
+        error = _after(error, *box)
+        box = layer.centering.bounds(*box)
+        error = _after(error, *box)
+    return Reached(box, error)
 
 
-def predicted_classes(logits: Tensor, labels: Tensor) -> Tensor:
-    """Class of the largest logit; a tie goes to the class that is not the label.
-
-    Args:
-        logits: (B, K), K >= 2.
-        labels: int64 (B,).
-
-    Returns:
-        int64 (B,), equal to the label exactly where `margin` is above 0.
-    """
-    others = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
-    return torch.where(margin(logits, labels) > 0, labels, others)
-
-
-def margin_radius(margins: Tensor, slack: float, std: float) -> Tensor:
-    """Radius up to which the margin proves the label: (margin - slack) * std / 2, rounded down.
-
-    Args:
-        margins: float64 (B,), from `margin`.
-        slack: from `float_slack` of the same network.
-        std: the normalisation's.
-
-    Returns:
-        float64 (B,) in pixels of [0, 1]: proved at every eps < radius, strictly; 0 proves nothing.
-    """
-    return _lead(margins, slack) * (std / 2) * (1 - 2.0**-50)
-
-
-def is_certified(radius: Tensor, eps: Fraction) -> Tensor:
-    """Whether eps < radius, compared exactly.
-
-    Args:
-        radius: float64 (B,) in pixels.
-        eps: radius in pixels.
-
-    Returns:
-        bool (B,).
-    """
-    # A float exceeds eps exactly if it exceeds the largest float that does not.
-    return radius > largest_float_up_to(eps)
-
-
-def float_slack(network: DistanceMLP, normalisation: Normalisation) -> float:
+def float_slack(head: "DistanceHead", reached: Reached) -> float:
     """How much of a float32 margin may be rounding: one figure for every image there is.
 
     A margin has two logits, each within `logit_error` of the truth; and the ball has two points
@@ -91,19 +76,17 @@ def float_slack(network: DistanceMLP, normalisation: Normalisation) -> float:
     float32 network itself must still answer with the label. So the slack is four errors.
 
     Args:
-        network: in evaluation mode, float32, weights finite.
-        normalisation: what the network expects of its images.
+        head: in evaluation mode, float32, weights finite.
+        reached: by its features.
 
     Returns:
         The slack in units of logits, to be subtracted from a margin.
-
-    Raises:
-        ValueError: the network is in training mode.
     """
-    return 4 * logit_error(network, normalisation)
+    return 4 * logit_error(head, reached)
 
 
-def logit_error(network: DistanceMLP, normalisation: Normalisation) -> float:
+@torch.no_grad()
+def logit_error(head: "DistanceHead", reached: Reached) -> float:
     """Bound on |float32 logit - real logit| over every image with pixels in [0, 1].
 
     Proof. The network is a chain of operations of two kinds: the distances max_i |h_i - w_oi|, and
@@ -120,50 +103,35 @@ def logit_error(network: DistanceMLP, normalisation: Normalisation) -> float:
 
         e' = ((1 + u) e + u A~ + SUBNORMAL) / (1 - u).
 
-    Args and Raises: see `float_slack`.
+    Args: see `float_slack`.
     """
-    error, box = _through_hidden(network, normalisation)
-    lower, upper = network.last.bounds(*box)
-    error = _after(error, lower, upper)
-    error = _after(error, lower + network.bias, upper + network.bias)
-    return _rounded_up(error)
+    lower, upper = head.distance.bounds(*reached.box)
+    error = _after(reached.error, lower, upper)
+    error = _after(error, lower + head.bias, upper + head.bias)
+    return rounded_up(error)
 
 
-def feature_error(network: DistanceNetwork, normalisation: Normalisation) -> tuple[float, float]:
-    """Bounds over every image on |float32 feature - real feature| and on |float32 feature|.
+def margin_radius(margins: Tensor, slack: float, std: float) -> Tensor:
+    """Radius up to which the margin proves the label: (margin - slack) * std / 2, rounded down.
 
-    The features are what the hidden distance layers hand to the head; proof: `logit_error`.
+    Args:
+        margins: float64 (B,), from `margin`.
+        slack: from `float_slack` of the same network.
+        std: the normalisation's.
+
+    Returns:
+        float64 (B,) in pixels of [0, 1]: proved at every eps < radius, strictly; 0 proves nothing.
     """
-    error, (lower, upper) = _through_hidden(network, normalisation)
-    return _rounded_up(error), _rounded_up(_largest(lower, upper) + error)
+    return _lead(margins, slack) * (std / 2) * (1 - 2.0**-50)
 
 
-def _through_hidden(
-    network: DistanceNetwork, normalisation: Normalisation
-) -> tuple[float, tuple[Tensor, Tensor]]:
-    if network.training:
-        raise ValueError("rounding is bounded in evaluation mode only: call network.eval() first")
-    device = next(network.parameters()).device
-    lower, upper = _every_image(network, normalisation, device)
-    error = normalisation_error(normalisation, str(device))
-    with torch.no_grad():
-        for layer in network.hidden:
-            lower, upper = layer.distance.bounds(lower, upper)
-            error = _after(error, lower, upper)
-            lower, upper = layer.centering.bounds(lower, upper)
-            error = _after(error, lower, upper)
-    return error, (lower, upper)
-
-
-def _every_image(
-    network: DistanceNetwork, normalisation: Normalisation, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _every_image(network: "LinfNetwork", normalisation: Normalisation, device: torch.device) -> Box:
     """A box (1, I) that holds every image, and every box around one that is rounded outwards."""
     ends = torch.stack(normalisation.pixel_box(device)).flatten(1)
     per_channel = network.num_inputs // len(normalisation.mean)
     lower, upper = ends.repeat_interleave(per_channel, 1)[:, None]
     room = 2.0**-16 * (1 + _largest(lower, upper))
-    return lower - room, upper + room
+    return Box(lower - room, upper + room)
 
 
 def _after(error: float, lower: Tensor, upper: Tensor) -> float:
@@ -175,7 +143,7 @@ def _largest(lower: Tensor, upper: Tensor) -> float:
     return max(lower.abs().max().item(), upper.abs().max().item())
 
 
-def _rounded_up(value: float) -> float:
+def rounded_up(value: float) -> float:
     """Covers the float64 rounding of some hundred operations on non-negative numbers."""
     return value * (1 + 2.0**-40)
 
@@ -200,4 +168,4 @@ def normalisation_error(normalisation: Normalisation, device: str) -> float:
         for entry, mean in zip(row, normalisation.mean, strict=True):
             exact = (Fraction(value, 255) - Fraction(mean)) / Fraction(normalisation.std)
             worst = max(worst, abs(Fraction(entry) - exact))
-    return _rounded_up(float(worst))
+    return rounded_up(float(worst))

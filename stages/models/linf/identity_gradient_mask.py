@@ -12,38 +12,37 @@ every image of the global batch to a part in a thousand, 1 where it is twice as 
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kernels.layers import DistanceLinear
-from stages.models.linf.network import DistanceNetwork
+from stages.models.linf.network import LinfNetwork
 
 DECIDES_TO = 1e-3
 """Rounding reaches 6e-5 of a term at p = 1000 (p - 1 half units in the last place)."""
 
 
-def mask_identity_gradients(network: DistanceNetwork) -> None:
+def mask_identity_gradients(network: LinfNetwork) -> None:
     """Watch the hidden layers that start with entries which pass an input on."""
     for layer in network.hidden:
-        distance = layer.distance
-        if isinstance(distance, DistanceLinear) and distance.num_inputs <= distance.num_outputs:
-            _Watch(distance)
+        entries = layer.distance.identity_entries()
+        if entries is not None:
+            _Watch(layer.distance, *entries)
 
 
 class _Watch:
     """Sees the forward pass of a layer, then the gradient of its weight."""
 
-    def __init__(self, layer: DistanceLinear) -> None:
-        self._rows = torch.arange(layer.num_outputs)
-        self._columns = self._rows % layer.num_inputs
+    def __init__(self, layer: Any, rows: Tensor, columns: Tensor) -> None:
+        self._rows, self._columns = rows, columns
         self._share: Tensor | None = None
         self._pending: dist.Work | None = None
         layer.register_forward_hook(self._look)
-        layer.weight.register_hook(self._scale)  # type: ignore[no-untyped-call]
+        layer.weight.register_hook(self._scale)
 
-    def _look(self, layer: DistanceLinear, inputs: tuple[Tensor, float], y: Tensor) -> None:
+    def _look(self, layer: Any, inputs: tuple[Tensor, float], y: Tensor) -> None:
         if not (layer.training and torch.is_grad_enabled()):
             return
         x, p = inputs
@@ -62,8 +61,8 @@ class _Watch:
         scaled[rows, columns] *= self._share
         return scaled
 
-    def _entries(self, layer: DistanceLinear) -> Tensor:
-        weight = layer.weight.detach()
+    def _entries(self, layer: Any) -> Tensor:
+        weight: Tensor = layer.weight.detach()
         return weight[self._rows.to(weight.device), self._columns.to(weight.device)]
 
 

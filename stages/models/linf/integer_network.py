@@ -5,123 +5,50 @@ With F fractional bits and s = 2^F a pixel value v in 0..255 enters as s v, so t
 then on there are only differences, absolute values and maxima of whole numbers. The result is a
 network of its own, exactly 1-Lipschitz over the reals, close to the float32 one it was made from.
 
-B batch, C channels, H x W pixels, I inputs and O outputs of a layer, K classes.
+B batch, C channels, H x W pixels, I inputs and O outputs of a layer.
 """
 
 import math
-from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import kernels
-from kernels import SparseRows, SparseStack, reference, sparse_reference
+from kernels import SparseStack
 from kernels.layers import Box
 from pipeline.errors import UserError
 from stages.models.images import Normalisation
+from stages.models.linf.heads.head import IntegerHead
+from stages.models.linf.integer_layer import IntegerLayer, LayerRange
 
 MOST_FRACTION_BITS = 16
 """A finer unit than 1 / (255 * 2^16) of a pixel changes no figure."""
 
 
-Rows = Tensor | SparseRows
-"""The weights of a layer: (O, I), or the edges that are kept of them."""
-
-
-@dataclass(frozen=True)
-class IntegerLayer:
-    """y_o = max_i |x_i - weight_oi| - offset_o: distances, then a constant for each output."""
-
-    rows: Rows
-    offset: Tensor
-    """(O,), of the weights' dtype; the running mean, or minus the bias of the last layer."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(B, I) -> (B, O)."""
-        if isinstance(self.rows, SparseRows):
-            return kernels.sparse_linf_distance(x, self.rows) - self.offset
-        return kernels.linf_distance(x, self.rows) - self.offset
-
-    def bounds(self, box: Box) -> Box:
-        """The smallest box of outputs (B, O) over a box of inputs (B, I), exactly."""
-        if isinstance(self.rows, SparseRows):
-            ends = kernels.sparse_linf_distance_bounds(*box, self.rows)
-        else:
-            ends = kernels.linf_distance_bounds(*box, self.rows)
-        return Box(*(end - self.offset for end in ends))
-
-    def range(self, box: Box) -> tuple[Box, "LayerRange"]:
-        """What the layer computes over one box (1, I) of int64: outputs (1, O), largest numbers."""
-        if isinstance(self.rows, SparseRows):
-            smallest, largest = sparse_reference.sparse_linf_distance_bounds(
-                *box,
-                self.rows.values.long(),
-                self.rows.columns,
-                self.rows.starts,
-                self.rows.floor.long(),
-            )
-        else:
-            smallest, largest = reference.linf_distance_bounds(*box, self.rows.long(), 1)
-        outputs = Box(smallest - self.offset, largest - self.offset)
-        ends = int(outputs.lower.min()), int(outputs.upper.max())
-        return outputs, LayerRange(*ends, int(largest.max()))
-
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> "IntegerLayer":
-        """The layer with each tensor of whole numbers changed; which edges there are stays."""
-        return IntegerLayer(mapped_rows(self.rows, change), change(self.offset))
-
-    def to(self, device: torch.device | str) -> "IntegerLayer":
-        """The same layer on another device."""
-        move = partial(Tensor.to, device=device)
-        if isinstance(self.rows, SparseRows):
-            return IntegerLayer(SparseRows(*map(move, self.rows)), move(self.offset))
-        return IntegerLayer(move(self.rows), move(self.offset))
-
-    @property
-    def largest_weight(self) -> int:
-        """The largest size of a weight or an offset."""
-        rows = self.rows
-        weights = (rows.values, rows.floor) if isinstance(rows, SparseRows) else (rows,)
-        numbers: tuple[Tensor, ...] = (*weights, self.offset)
-        return max(int(number.abs().max()) for number in numbers if number.numel())
-
-
-@dataclass(frozen=True)
-class LayerRange:
-    """What a layer computes over all images there are; the proof that nothing overflows."""
-
-    smallest_output: int
-    largest_output: int
-    largest_difference: int
-    """Largest |x_i - weight_oi|, which is the largest number on the way to an output."""
-
-    @property
-    def largest_number(self) -> int:
-        """No number of the layer is larger in size."""
-        return max(self.largest_difference, -self.smallest_output, self.largest_output)
-
-
 @dataclass(frozen=True)
 class IntegerNetwork:
-    """Layers of whole numbers; for a hybrid also the head that works on the last one's outputs."""
+    """Layers of whole numbers, and the head on the last one's outputs."""
 
     fraction_bits: int
     image_shape: tuple[int, int, int]
     """(H, W, C)."""
     normalisation: Normalisation
-    """Of the float32 network that this one was made from: a head sees outputs divided by
+    """Of the float32 network that this one was made from: in its units outputs are divided by
     `units_per_pixel` * std."""
     layers: tuple[IntegerLayer, ...]
-    head: tuple[nn.Linear, nn.Linear] | None
-    """Float32, with tanh between; None where the logits are minus the last layer's outputs."""
+    head: IntegerHead
 
     @property
     def units_per_pixel(self) -> int:
         """255 s: so many units are the whole range of a pixel."""
         return 255 << self.fraction_bits
+
+    @property
+    def unit(self) -> float:
+        """One unit in the units of the float32 network."""
+        return 1 / (self.units_per_pixel * self.normalisation.std)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -172,12 +99,11 @@ class IntegerNetwork:
 
     @cached_property
     def _stack(self) -> SparseStack | None:
-        """The layers laid out for one call, if only some edges of each are kept."""
-        rows = [layer.rows for layer in self.layers if isinstance(layer.rows, SparseRows)]
-        if len(rows) < len(self.layers) or self.dtype not in (torch.int16, torch.int32):
+        """The layers laid out for one call, if their kind has such a call."""
+        if self.dtype not in (torch.int16, torch.int32):
             return None
-        offsets = (layer.offset for layer in self.layers)
-        return SparseStack.of(self.fan_ins[0], list(zip(rows, offsets, strict=True)))
+        pairs = [(layer.weights, layer.offset) for layer in self.layers]
+        return self.layers[0].weights.stack(self.fan_ins[0], pairs)
 
     def output_bounds(self, box: Box) -> Box:
         """Box of the last layer's outputs over a box of points (B, C, H, W).
@@ -201,7 +127,7 @@ class IntegerNetwork:
     def ranges(self) -> tuple[LayerRange, ...]:
         """What every layer computes over all images there are, by interval arithmetic in int64.
 
-        Numbers below 2^40 cannot overflow here, and `integer_rounding` makes no others.
+        Numbers below 2^40 cannot overflow here, and `quantise` makes no others.
         """
         lower = torch.zeros(1, self.fan_ins[0], dtype=torch.int64, device=self.device)
         box = Box(lower, torch.full_like(lower, self.units_per_pixel))
@@ -214,8 +140,7 @@ class IntegerNetwork:
     def to(self, device: torch.device | str) -> "IntegerNetwork":
         """The same network on another device."""
         layers = tuple(layer.to(device) for layer in self.layers)
-        head = deepcopy(self.head)
-        return replace(self, layers=layers, head=head and (head[0].to(device), head[1].to(device)))
+        return replace(self, layers=layers, head=self.head.to(device))
 
     def narrowed(self) -> "IntegerNetwork":
         """The same network in int16 if nothing can overflow there, else in int32.
@@ -223,21 +148,19 @@ class IntegerNetwork:
         Raises:
             UserError: an image could overflow 32 bits too.
         """
-        weights = [layer.largest_weight for layer in self.layers]
-        reached = [span.largest_number for span in self.ranges()]
-        largest = max(self.units_per_pixel, *weights, *reached)
+        largest = self.largest_number
         for dtype in (torch.int16, torch.int32):
             if largest <= torch.iinfo(dtype).max:
                 narrow = partial(Tensor.to, dtype=dtype)
                 return replace(self, layers=tuple(layer.mapped(narrow) for layer in self.layers))
         raise UserError(
             f"with {self.fraction_bits} fractional bits the network reaches {largest:,}, which 32 "
-            "bits do not hold: use fewer bits, or certify it with method: float"
+            "bits do not hold: use fewer bits, or certify it with certifier: {kind: float}"
         )
 
-
-def mapped_rows(rows: Rows, change: Callable[[Tensor], Tensor]) -> Rows:
-    """The rows with their weights, and floors, changed."""
-    if isinstance(rows, SparseRows):
-        return rows._replace(values=change(rows.values), floor=change(rows.floor))
-    return change(rows)
+    @property
+    def largest_number(self) -> int:
+        """No number on the way of any image, and no weight, is larger in size."""
+        weights = [layer.largest_weight for layer in self.layers]
+        reached = [span.largest_number for span in self.ranges()]
+        return max(self.units_per_pixel, *weights, *reached)

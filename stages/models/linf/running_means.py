@@ -7,13 +7,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stages.models.linf.network import DistanceNetwork
+from stages.models.linf.network import LinfNetwork
 
 
 @torch.no_grad()
-def reestimate_running_means(
-    network: DistanceNetwork, images: Callable[[], Iterable[Tensor]]
-) -> None:
+def reestimate_running_means(network: LinfNetwork, images: Callable[[], Iterable[Tensor]]) -> None:
     """Set every running mean to the exact mean of its layer's output at p = infinity.
 
     Layer after layer: a layer's mean is taken with the layers before it already corrected. Sums

@@ -16,7 +16,7 @@ MAKE = "name: toy\nstages:\n  make:\n    text: hello\n"
 def test_every_mistake_is_named_in_one_go_sorted_by_line(desk):
     assert desk.mistakes(
         """name: ../toy
-colour: x
+title: x
 stages:
   make:
     text: word
@@ -33,7 +33,7 @@ stages:
     ) == [
         'x.yaml:1: name: "../toy": a folder is named so: use letters, digits and . _ -, beginning '
         "with a letter or digit",
-        "x.yaml:2: colour: no such setting; choose one of: matrix, name, resources, stages",
+        "x.yaml:2: title: no such setting; choose one of: matrix, name, resources, stages",
         'x.yaml:6: stages.make.cuont: no such setting; did you mean "count"?',
         'x.yaml:7: stages.make.rate: "fast" is given; must be a number',
         "x.yaml:8: stages.make.eps_grid.0: 8 is more than 1, the whole range of a pixel; did you "

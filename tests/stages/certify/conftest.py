@@ -25,9 +25,9 @@ from stages.certify.config import Settings
 from stages.certify.run import run
 from stages.data.manifest import Manifest, Split, write_manifest
 from stages.data.shards import Sample, write_block_shard
-from stages.models.config import DistanceMLPSettings, HybridSettings
 from stages.models.images import Normalisation
-from stages.models.linf.network import DistanceMLP, Hybrid
+from stages.models.linf.config import DistanceMLPSettings, HybridSettings
+from stages.models.linf.network import build_network
 from stages.models.network_file import LoadedNetwork, save_network
 
 NORMALISATION = Normalisation((0.3,), 0.35)
@@ -97,7 +97,7 @@ def settings_for(**changes):
         "inputs": {"data": "shard", "network": "train"},
         "eps": "1/10",
         "batch_size": 16,
-        "attack": {"steps": 5, "restarts": 1, "p": [8, "inf"], "square_queries": 10},
+        "attack": {"steps": 5, "restarts": 1, "surrogates": [8, "inf"], "square_queries": 10},
     }
     return Settings.model_validate(fields | changes)
 
@@ -126,13 +126,15 @@ def distance_network(seed=0):
     """Two hidden layers that nearly pass the image on, then the distance to each prototype."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = DistanceMLP(SHAPE, 3, 20, 3)
+        network = build_network(
+            DistanceMLPSettings(kind="distance_mlp", width=20, depth=3), SHAPE, 3
+        )
     repeated = torch.arange(20) % 16
     with torch.no_grad():
         for layer in network.hidden:
             layer.centering.running_mean.fill_(10)
-        network.last.weight.copy_(prototype_weights()[:, repeated])
-        network.bias.normal_(0, 0.01, generator=generator(seed))
+        network.head.distance.weight.copy_(prototype_weights()[:, repeated])
+        network.head.bias.normal_(0, 0.01, generator=generator(seed))
     return network.eval()
 
 
@@ -140,14 +142,14 @@ def hybrid_network(seed=0):
     """The distances to the prototypes as features; the head prefers the nearest."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = Hybrid(SHAPE, 3, 3, 1, 6)
+        network = build_network(HybridSettings(kind="hybrid", width=3, depth=1, hidden=6), SHAPE, 3)
     with torch.no_grad():
         network.hidden[0].distance.weight.copy_(prototype_weights())
         network.hidden[0].centering.running_mean.fill_(2)
-        network.first.weight.copy_(torch.eye(3).repeat(2, 1) * 0.4)
-        network.first.bias.zero_()
-        network.second.weight.copy_(-torch.eye(3).repeat(1, 2))
-        network.second.bias.zero_()
+        network.head.first.weight.copy_(torch.eye(3).repeat(2, 1) * 0.4)
+        network.head.first.bias.zero_()
+        network.head.second.weight.copy_(-torch.eye(3).repeat(1, 2))
+        network.head.second.bias.zero_()
     return network.eval()
 
 

@@ -6,43 +6,33 @@ from typing import Any
 import pytest
 import torch
 
-from stages.certify.attack import BASELINE, Attack, Try, tries
-from stages.certify.config import AttackSettings, Settings
-from stages.certify.proofs import ExactProofs, FloatProofs
+from pipeline.errors import UserError
+from stages.certify.attack import Attack, Try, tries
+from stages.certify.config import AttackSettings
 from stages.certify.square_attack import search_squares
 from stages.data.batches import Batch
-from stages.models.linf.attack_space import AttackSpace
+from stages.models.linf.certifier import Ball, ExactCertifier, FloatCertifier
+from stages.models.linf.config import ExactSettings, FloatSettings
 from stages.models.linf.quantise import quantise
 from stages.models.network_file import LoadedNetwork
 
 EPS = Fraction(1, 10)
+BALL = Ball(EPS, tuple(EPS * step / 8 for step in range(17)))
 FRACTION_BITS = 3
 
 
-class Witness(AttackSpace):
-    """Passes every question on to an attack_space and keeps the points that were judged."""
+class Witness:
+    """Passes every question on to an attack space and keeps the points that were judged."""
 
     def __init__(self, attack_space):
-        self.attack_space, self.network, self.seen = attack_space, attack_space.network, []
+        self.attack_space, self.seen = attack_space, []
+
+    def __getattr__(self, name):
+        return getattr(self.attack_space, name)
 
     def margins(self, points, labels):
         self.seen.append(points.clone())
         return self.attack_space.margins(points, labels)
-
-    def ball(self, images):
-        return self.attack_space.ball(images)
-
-    def centre(self, images):
-        return self.attack_space.centre(images)
-
-    def step(self, points, uphill, ball):
-        return self.attack_space.step(points, uphill, ball)
-
-    def between(self, ball, share):
-        return self.attack_space.between(ball, share)
-
-    def inputs(self, points):
-        return self.attack_space.inputs(points)
 
 
 @dataclass(frozen=True)
@@ -51,26 +41,25 @@ class Subject:
 
     loaded: LoadedNetwork
     method: str
-    settings: Settings
     tools: Any
 
-    def proofs(self):
+    def certifier(self):
         if self.method == "float":
-            return FloatProofs(self.loaded, self.settings)
+            return FloatCertifier(self.loaded, FloatSettings(), BALL)
         loaded = self.loaded
         network = quantise(loaded.network, loaded.normalisation, loaded.image_shape, FRACTION_BITS)
-        return ExactProofs(network, 3, self.settings)
+        return ExactCertifier(network, ExactSettings(), BALL)
 
     def attack(self, seed=0, **settings):
         chosen = AttackSettings(**({"steps": 6, "restarts": 1, "square_queries": 0} | settings))
-        return Attack(Witness(self.proofs().attack_space), chosen, seed)
+        return Attack(Witness(self.certifier().attack_space), chosen, seed)
 
     def batch(self, num_images=60, seed=2):
         images, labels = self.tools.images_near_prototypes(num_images, seed)
         return Batch(torch.arange(num_images), images, labels)
 
     def findings(self, batch):
-        return self.proofs().prove(batch.images, batch.labels)
+        return self.certifier().certify(batch.images, batch.labels)
 
     def pixel(self, coordinate):
         """A coordinate of a point as an exact pixel in [0, 1]."""
@@ -87,8 +76,7 @@ def kind(request):
 
 @pytest.fixture(params=["exact", "float"])
 def subject(request, kind, tools):
-    settings = tools.settings_for(method=request.param)
-    return Subject(tools.loaded_network(kind), request.param, settings, tools)
+    return Subject(tools.loaded_network(kind), request.param, tools)
 
 
 def some_of(batch, rows):
@@ -134,7 +122,8 @@ def test_the_whole_attack_is_stronger_than_its_first_try(subject):
     assert (verdict.worst <= verdict.after_baseline).all()
     broken = [int((margins <= 0).sum()) for margins in (verdict.after_baseline, verdict.worst)]
     assert broken[0] < broken[1]
-    alone = subject.attack()._descend(batch, BASELINE, 6)
+    plain = Try(0, "ce", math.inf)
+    alone = subject.attack()._descend(batch, plain, 6)
     assert torch.equal(alone[is_right], verdict.after_baseline[is_right])
 
 
@@ -194,7 +183,7 @@ def test_squares_stay_at_the_ends_of_the_ball_and_only_get_better(subject):
     batch = subject.batch()
     rows = (subject.findings(batch).margin > 0).nonzero()[:, 0]
     batch = some_of(batch, rows)
-    attack_space = Witness(subject.proofs().attack_space)
+    attack_space = Witness(subject.certifier().attack_space)
     worst = [search_squares(attack_space, batch, queries, 0) for queries in (1, 40)]
     lower, upper = attack_space.ball(batch.images)
     for points in attack_space.seen:
@@ -203,9 +192,14 @@ def test_squares_stay_at_the_ends_of_the_ball_and_only_get_better(subject):
     assert search_squares(attack_space, batch, 0, 0).isinf().all()
 
 
-def test_every_loss_and_p_is_tried_before_the_next_restart():
-    settings = AttackSettings(p=(8, "inf"), losses=("ce",), restarts=2)
+def test_every_loss_and_surrogate_is_tried_before_the_next_restart(subject):
+    settings = AttackSettings(surrogates=(8, "inf"), losses=("ce",), restarts=2)
     inf = math.inf
-    assert tries(settings) == [
+    assert tries(subject.certifier().attack_space, settings) == [
         Try(restart, "ce", p) for restart, p in ((0, 8.0), (0, inf), (1, 8.0), (1, inf))
     ]
+
+
+def test_a_surrogate_that_the_network_does_not_have_is_refused(subject):
+    with pytest.raises(UserError, match=r"none called 1; usual are 128, 32, 8, inf"):
+        subject.attack(surrogates=(1,))

@@ -3,11 +3,10 @@ from fractions import Fraction
 import pytest
 import torch
 
-from stages.certify.proofs import levels_above
 from stages.models.images import Normalisation
-from stages.models.linf.ball import box_around
-from stages.models.linf.float_certifier import prover_for
-from stages.models.linf.network import DistanceMLP
+from stages.models.linf.config import DistanceMLPSettings
+from stages.models.linf.float_prover import FloatProver
+from stages.models.linf.network import build_network
 from stages.models.radius_search import extend_radius
 
 IDENTITY = Normalisation((0.0,), 1.0)
@@ -16,38 +15,41 @@ SIXTEENTHS = [Fraction(step, 16) for step in range(17)]
 
 def two_point_network():
     """One pixel, classes at 0 and 1: logits -x and -(1 - x) for x in [0, 1]."""
-    network = DistanceMLP((1, 1, 1), 2, 1, 1)
+    network = build_network(
+        DistanceMLPSettings(kind="distance_mlp", width=1, depth=1), (1, 1, 1), 2
+    )
     with torch.no_grad():
-        network.last.weight.copy_(torch.tensor([[0.0], [1.0]]))
+        network.head.distance.weight.copy_(torch.tensor([[0.0], [1.0]]))
     return network.eval()
 
 
 def corner_network():
     """Two pixels, classes at (0, 0) and (1, 1)."""
-    network = DistanceMLP((1, 2, 1), 2, 1, 1)
+    network = build_network(
+        DistanceMLPSettings(kind="distance_mlp", width=1, depth=1), (1, 2, 1), 2
+    )
     with torch.no_grad():
-        network.last.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+        network.head.distance.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
     return network.eval()
 
 
 def raised(network, image, label, start, grid, num_steps):
-    prover = prover_for(network, IDENTITY)
+    prover = FloatProver(network, IDENTITY)
     images = torch.tensor(image, dtype=torch.uint8).view(1, 1, 1, -1)
 
     def prove(rows, radius):
-        box = box_around(images[rows], radius, IDENTITY)
-        is_proved = prover.proves_box(box, torch.tensor([label])[rows])
-        return torch.where(is_proved, radius, 0.0)
+        return prover.by_box(images[rows], radius, torch.tensor([label])[rows])
 
     start = torch.tensor([start], dtype=torch.float64)
-    levels = levels_above(grid, torch.device("cpu"))
+    levels = torch.tensor([prover.level_above(eps) for eps in grid], dtype=torch.float64)
     return extend_radius(prove, start, levels, num_steps).item()
 
 
 def test_levels_are_just_above_the_grid():
     grid = [Fraction(1, 4), Fraction(1, 10), Fraction(0)]
-    levels = levels_above(grid, torch.device("cpu")).tolist()
-    for level, eps in zip(levels, sorted(grid), strict=True):
+    prover = FloatProver(two_point_network(), IDENTITY)
+    for eps in grid:
+        level = prover.level_above(eps)
         assert eps < Fraction(level) < eps + Fraction(1, 10**15)
 
 
@@ -65,9 +67,11 @@ def test_it_proves_more_where_the_ball_holds_images_that_are_not_valid():
     """
     network = two_point_network()
     with torch.no_grad():
-        network.last.weight.copy_(torch.tensor([[0.5], [-0.2]]))
-    prover = prover_for(network, IDENTITY)
-    by_margin = prover.by_margin(torch.ones(1, 1, 1, 1), torch.tensor([0])).radius.item()
+        network.head.distance.weight.copy_(torch.tensor([[0.5], [-0.2]]))
+    prover = FloatProver(network, IDENTITY)
+    by_margin = prover.by_margin(
+        torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), torch.tensor([0])
+    ).radius.item()
     assert by_margin == pytest.approx(0.35, abs=1e-4)
     found = raised(network, [255], 0, by_margin, SIXTEENTHS, 20)
     assert 0.7 - 1e-4 < found <= 0.7
@@ -86,7 +90,7 @@ def test_nothing_is_proved_at_a_tie():
     grid = [Fraction(0), Fraction(1, 16)]
     network = corner_network()
     with torch.no_grad():
-        network.last.weight.zero_()
+        network.head.distance.weight.zero_()
     assert raised(network, [0, 0], 0, 0.0, grid, 3) == pytest.approx(0, abs=0)
 
 

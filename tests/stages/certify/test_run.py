@@ -10,9 +10,9 @@ from pipeline.ranks import Ranks
 from stages.certify.run import run
 from stages.data.manifest import read_manifest, write_manifest
 from stages.data.records import read_records, read_summary
-from stages.models.linf.exact_certifier import ExactDistanceProver
-from stages.models.linf.float_certifier import prover_for
 from stages.models.linf.float_error import margin_radius
+from stages.models.linf.float_prover import FloatProver
+from stages.models.linf.heads import distance
 from stages.models.network_file import load_network
 
 
@@ -38,9 +38,9 @@ def test_certified_is_at_most_attacked_is_at_most_clean_image_by_image(any_world
 
 def test_certified_float_radii_hold_at_random_points_of_the_ball(any_world, tools, tmp_path):
     out = tmp_path / "out"
-    run(any_world.context(out), tools.settings_for(method="float"))
+    run(any_world.context(out), tools.settings_for(certifier={"kind": "float"}))
     loaded = load_network(any_world.network_dir)
-    prover = prover_for(loaded.network, loaded.normalisation)
+    prover = FloatProver(loaded.network, loaded.normalisation)
     radius = torch.tensor([row.radius for row in read_records(out / "records.csv")])
     pixels = any_world.images.double() / 255
     generator = torch.Generator().manual_seed(0)
@@ -56,7 +56,7 @@ def test_certified_float_radii_hold_at_random_points_of_the_ball(any_world, tool
 @pytest.mark.parametrize("method", ["exact", "float"])
 def test_predictions_are_the_networks(world, tools, tmp_path, method):
     out = tmp_path / "out"
-    run(world.context(out), tools.settings_for(method=method))
+    run(world.context(out), tools.settings_for(certifier={"kind": method}))
     loaded = load_network(world.network_dir)
     logits = loaded.network(loaded.normalisation.apply(world.images), math.inf)
     assert [row.predicted for row in read_records(out / "records.csv")] == logits.argmax(1).tolist()
@@ -79,8 +79,9 @@ def test_the_interval_proves_what_the_margin_proves_and_more(world, tools, tmp_p
     found = {}
     for certificates in (("margin",), ("interval",), ("margin", "interval")):
         out = tmp_path / "-".join(certificates)
-        attack = {"steps": 1, "p": ["inf"], "square_queries": 0}
-        settings = tools.settings_for(method=method, certificates=certificates, attack=attack)
+        attack = {"steps": 1, "surrogates": ["inf"], "square_queries": 0}
+        certifier = {"kind": method, "certificates": certificates}
+        settings = tools.settings_for(certifier=certifier, attack=attack)
         run(world.context(out), settings)
         found[certificates] = read_records(out / "records.csv")
         assert read_summary(out).certified_method == f"{method} {'+'.join(certificates)}"
@@ -99,32 +100,29 @@ def test_the_interval_proves_what_the_margin_proves_and_more(world, tools, tmp_p
 def test_an_inflated_margin_is_found_by_the_attack_and_named(
     world, tools, tmp_path, monkeypatch, method
 ):
-    cube_radius = ExactDistanceProver._cube_radius
-    for name, inflated in {
-        "stages.models.linf.float_certifier.margin_radius": lambda *given: (
-            3 * margin_radius(*given)
-        ),
-        "stages.models.linf.exact_certifier.ExactDistanceProver._cube_radius": lambda *given: (
-            3 * cube_radius(*given)
-        ),
-    }.items():
-        monkeypatch.setattr(name, inflated)
+    cube_radius = distance._IntegerJudge.cube_radius
+    monkeypatch.setattr(distance, "margin_radius", lambda *given: 3 * margin_radius(*given))
+    monkeypatch.setattr(
+        distance._IntegerJudge, "cube_radius", lambda *given: 3 * cube_radius(*given)
+    )
     with pytest.raises(
         StageError, match=r"test-0000\d\d is certified .*margin .*radius .*eps 1/10"
     ):
-        run(world.context(tmp_path / "out"), tools.settings_for(method=method))
+        run(world.context(tmp_path / "out"), tools.settings_for(certifier={"kind": method}))
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
 def test_images_within_the_slack_are_counted_and_not_certified(world, tools, tmp_path, monkeypatch):
     """With a slack of four radii many images fall within it; they are right, and open."""
     out = tmp_path / "out"
-    settings = tools.settings_for(method="float", eps="1/40", certificates=["margin"])
+    settings = tools.settings_for(
+        eps="1/40", certifier={"kind": "float", "certificates": ["margin"]}
+    )
     run(world.context(out), settings)
     plain = {row.key for row in read_records(out / "records.csv") if row.certified}
     assert read_summary(out).num_within_slack == 0
     slack = 4 * tools.normalisation.eps_input(settings.eps)
-    monkeypatch.setattr("stages.models.linf.float_certifier.float_slack", lambda *_: slack)
+    monkeypatch.setattr(distance, "float_slack", lambda *_: slack)
     run(world.context(tmp_path / "slack"), settings)
     rows = read_records(tmp_path / "slack" / "records.csv")
     within = {row.key for row in rows if row.within_slack}

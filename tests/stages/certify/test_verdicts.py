@@ -1,20 +1,25 @@
 """The rules that a row is made by."""
 
+import math
 from fractions import Fraction
 
 import torch
 
 from stages.certify.batch_certifier import BatchCertifier
-from stages.certify.proofs import Findings, Proofs
 from stages.data.batches import Batch
-from stages.models.linf.attack_space import AttackSpace
+from stages.models.certifier import Certificates
 
 
-class Unbreakable(AttackSpace):
+class Unbreakable:
     """Nothing that is tried here changes an answer."""
 
-    def __init__(self, network):
-        self.network = network
+    surrogates, itself, is_box = (math.inf,), math.inf, True
+
+    def has_surrogate(self, surrogate):
+        return surrogate == math.inf
+
+    def logits(self, inputs, surrogate):
+        return inputs.flatten(1)[:, :3]
 
     def ball(self, images):
         return images, images
@@ -22,7 +27,7 @@ class Unbreakable(AttackSpace):
     def centre(self, images):
         return images
 
-    def step(self, points, uphill, ball):
+    def step(self, points, gradient, ball):
         return points
 
     def between(self, ball, share):
@@ -35,25 +40,24 @@ class Unbreakable(AttackSpace):
         return torch.ones(len(labels), dtype=torch.float64)
 
 
-class Radii(Proofs):
+class Radii:
     """Every image is right and has the radius that was given for it."""
 
-    def __init__(self, attack_space, radius):
-        self.attack_space, self.radius = attack_space, radius
+    def __init__(self, radius):
+        self.attack_space, self.radius = Unbreakable(), radius
 
-    def prove(self, images, labels):
+    def certify(self, images, labels):
         margin = torch.ones(len(labels), dtype=torch.float64)
-        return Findings(labels, margin, self.radius, ["margin"] * 3, [False] * 3)
+        return Certificates(labels, margin, self.radius, ["margin"] * 3, [False] * 3)
 
 
 def test_an_image_is_certified_below_its_radius_and_not_at_it(tools):
     eps = Fraction(1, 10)
     radius = [eps - Fraction(1, 10**30), eps, eps + Fraction(1, 10**30)]
-    attack = {"steps": 1, "restarts": 1, "p": ["inf"], "square_queries": 0}
-    proofs = Radii(Unbreakable(tools.distance_network().requires_grad_(False)), radius)
-    examiner = BatchCertifier(proofs, tools.settings_for(attack=attack))
+    attack = {"steps": 1, "restarts": 1, "square_queries": 0}
+    certifier = BatchCertifier(Radii(radius), tools.settings_for(attack=attack))
     images = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
-    rows = examiner.records(Batch(torch.arange(3), images, torch.tensor([0, 1, 2])))
+    rows = certifier.records(Batch(torch.arange(3), images, torch.tensor([0, 1, 2])))
     assert [row.certified for row in rows] == [False, False, True]
     assert [row.exact_radius for row in rows] == radius
     assert all(Fraction(row.radius) <= row.exact_radius for row in rows)

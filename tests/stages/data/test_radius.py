@@ -33,6 +33,12 @@ def test_a_fraction_is_kept_exactly(value: object, fraction: Fraction) -> None:
     assert parse_fraction(value) == fraction
 
 
+def test_a_radius_in_l2_may_be_above_one() -> None:
+    assert parse_fraction("79/50", "l2") == Fraction(79, 50)
+    with pytest.raises(ValueError, match="negative"):
+        parse_fraction("-1/2", "l2")
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -156,7 +156,7 @@ def test_summary_counts_what_the_rows_say(tmp_path):
         record(4, **WRONG, **LOST),
     ]
     grid = [Fraction(1, 5), Fraction(1, 20), Fraction(0)]
-    summary = summarise(rows, "test", EPS, grid, "margin")
+    summary = summarise(rows, "test", "linf", EPS, grid, "margin")
     assert (summary.clean_accuracy, summary.attacked_accuracy) == (4 / 5, 3 / 5)
     assert summary.certified_accuracy == 2 / 5
     assert summary.pgd_accuracy == 4 / 5
@@ -170,7 +170,15 @@ def test_summary_counts_what_the_rows_say(tmp_path):
 
 def test_summary_refuses_a_row_whose_radius_disagrees():
     with pytest.raises(StageError, match="test-000000: certified is True at eps 1/2"):
-        summarise([record(0)], "test", Fraction(1, 2), [], "margin")
+        summarise([record(0)], "test", "linf", Fraction(1, 2), [], "margin")
+
+
+def test_a_summary_in_l2_comes_back_with_radii_above_one(tmp_path):
+    rows = [record(0, exact_radius=Fraction(2)), record(1, exact_radius=Fraction(5, 3))]
+    summary = summarise(rows, "test", "l2", Fraction(79, 50), [Fraction(9, 5)], "margin")
+    write_summary(tmp_path, summary)
+    assert read_summary(tmp_path) == summary
+    assert [point.num_certified for point in summary.eps_grid] == [1]
 
 
 def test_a_damaged_summary_is_named(tmp_path):

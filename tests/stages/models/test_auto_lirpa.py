@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from kernels.layers import Box
+from stages.models.linf.config import HybridSettings
 from stages.models.linf.head_bounds import HeadBounds
-from stages.models.linf.network import Hybrid
+from stages.models.linf.network import build_network
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -25,7 +26,15 @@ WIDTH, HIDDEN, CLASSES, COUNT = 64, 128, 10, 50
 def hybrid(seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Hybrid((1, 1, 1), CLASSES, WIDTH, 1, HIDDEN).eval().requires_grad_(False)
+        return (
+            build_network(
+                HybridSettings(kind="hybrid", width=WIDTH, depth=1, hidden=HIDDEN),
+                (1, 1, 1),
+                CLASSES,
+            )
+            .eval()
+            .requires_grad_(False)
+        )
 
 
 def boxes(seed):
@@ -49,8 +58,8 @@ def their_bounds(head, box, specification=None):
 @pytest.mark.parametrize("seed", range(5))
 def test_logit_bounds_agree(seed):
     network, (box, _) = hybrid(seed), boxes(seed)
-    head = nn.Sequential(network.first, nn.Tanh(), network.second)
-    for ours, theirs in zip(network._head_bounds(*box), their_bounds(head, box), strict=True):
+    head = nn.Sequential(network.head.first, nn.Tanh(), network.head.second)
+    for ours, theirs in zip(network.head.bounds(box), their_bounds(head, box), strict=True):
         print(f"largest difference {(ours - theirs).abs().max():.1e}")
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
@@ -59,7 +68,7 @@ def test_logit_bounds_agree(seed):
 def test_merged_differences_agree_and_ours_are_rounded_outwards(seed):
     network, (box, labels) = hybrid(seed), boxes(seed)
     box = Box(box.lower.double(), box.upper.double())
-    head = nn.Sequential(network.first, nn.Tanh(), network.second).double()
+    head = nn.Sequential(network.head.first, nn.Tanh(), network.head.second).double()
     rows = torch.eye(CLASSES, dtype=torch.float64)
     # One row for each class but the label: z_j - z_y.
     specification = torch.stack(
@@ -69,7 +78,7 @@ def test_merged_differences_agree_and_ours_are_rounded_outwards(seed):
         ]
     )
     theirs = their_bounds(head, box, specification)[1].amax(1)
-    bounds = HeadBounds(network.first, network.second)
+    bounds = HeadBounds(network.head.first, network.head.second)
     middle, error = bounds.before_tanh((box.lower + box.upper) / 2)
     reach = bounds.spread((box.upper - box.lower) / 2) + error
     ours = bounds.worst_difference(middle, reach, labels)

@@ -6,18 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.data.radius import largest_float_up_to
 from stages.models.images import Normalisation
+from stages.models.linf.config import DistanceMLPSettings, HybridSettings
 from stages.models.linf.float_error import (
-    feature_error,
+    features_reached,
     float_slack,
-    is_certified,
     logit_error,
-    margin,
     margin_radius,
     normalisation_error,
-    predicted_classes,
 )
-from stages.models.linf.network import DistanceMLP, Hybrid
+from stages.models.linf.network import build_network
+from stages.models.margin import margin, predicted_classes
 
 NORMALISATIONS = [
     Normalisation((0.286,), 0.352),
@@ -27,10 +27,24 @@ NORMALISATIONS = [
 ]
 
 
+def is_certified(radius, eps):
+    return radius > largest_float_up_to(eps)
+
+
+def error_of(network, normalisation):
+    return logit_error(network.head, features_reached(network, normalisation))
+
+
+def slack_of(network, normalisation):
+    return float_slack(network.head, features_reached(network, normalisation))
+
+
 def tiny_network(seed, channels=1, width=5, depth=3, size=1.0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = DistanceMLP((2, 2, channels), 3, width, depth)
+        network = build_network(
+            DistanceMLPSettings(kind="distance_mlp", width=width, depth=depth), (2, 2, channels), 3
+        )
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.normal_(0, size)
@@ -57,8 +71,8 @@ def exact_logits(network, inputs):
         shift = [Fraction(value) for value in layer.centering.running_mean.tolist()]
         distances = exact_distances(layer.distance, inputs)
         inputs = [[d - s for d, s in zip(row, shift, strict=True)] for row in distances]
-    bias = [Fraction(value) for value in network.bias.tolist()]
-    distances = exact_distances(network.last, inputs)
+    bias = [Fraction(value) for value in network.head.bias.tolist()]
+    distances = exact_distances(network.head.distance, inputs)
     return [[-(d + b) for d, b in zip(row, bias, strict=True)] for row in distances]
 
 
@@ -82,7 +96,7 @@ def test_logit_error_bounds_the_distance_to_rational_arithmetic(seed, size, norm
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator(seed))
     found = network(normalisation.apply(images), math.inf).tolist()
     exact = exact_logits(network, exact_normalised(images, normalisation))
-    bound = Fraction(logit_error(network, normalisation))
+    bound = Fraction(error_of(network, normalisation))
     for row, exact_row in zip(found, exact, strict=True):
         for logit, exact_logit in zip(row, exact_row, strict=True):
             assert abs(Fraction(logit) - exact_logit) <= bound
@@ -98,33 +112,38 @@ def test_float_errors_come_near_their_bound():
         found = network(normalisation.apply(images), math.inf).double()
         exact = exact_logits(network, exact_normalised(images, normalisation))
         error = (found - torch.tensor([[float(z) for z in row] for row in exact])).abs().max()
-        worst = max(worst, error.item() / logit_error(network, normalisation))
+        worst = max(worst, error.item() / error_of(network, normalisation))
     assert worst > 1 / 20
 
 
 def test_logit_error_covers_the_rounding_of_the_normalisation():
     """Far from 0 it is all there is: x near -1000 is coarse, |x - w| below 1 is exact."""
     normalisation = Normalisation((1000.3,), 1.0)
-    network = DistanceMLP((1, 1, 1), 2, 1, 1).eval()
+    network = build_network(
+        DistanceMLPSettings(kind="distance_mlp", width=1, depth=1), (1, 1, 1), 2
+    ).eval()
     with torch.no_grad():
-        network.last.weight.copy_(torch.tensor([[-999.5], [-999.6]]))
+        network.head.distance.weight.copy_(torch.tensor([[-999.5], [-999.6]]))
     images = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1)
     found = network(normalisation.apply(images), math.inf).double()
     exact = exact_logits(network, exact_normalised(images, normalisation))
     error = (found - torch.tensor([[float(z) for z in row] for row in exact])).abs().max()
-    bound = logit_error(network, normalisation)
+    bound = error_of(network, normalisation)
     assert bound / 4 < error <= bound
 
 
 def test_slack_is_small_beside_a_radius_of_one_grey_level():
     network = tiny_network(0)
-    slack = float_slack(network, NORMALISATIONS[0])
+    slack = slack_of(network, NORMALISATIONS[0])
     assert 0 < slack < 1e-3 * NORMALISATIONS[0].eps_input(Fraction(1, 255))
 
 
 def test_feature_error_bounds_features():
-    network = Hybrid((2, 2, 1), 3, 6, 2, 4).eval()
-    error, largest = feature_error(network, NORMALISATIONS[0])
+    network = build_network(
+        HybridSettings(kind="hybrid", width=6, depth=2, hidden=4), (2, 2, 1), 3
+    ).eval()
+    reached = features_reached(network, NORMALISATIONS[0])
+    error, largest = reached.error, reached.largest
     images = torch.randint(256, (64, 1, 2, 2), dtype=torch.uint8, generator=generator(0))
     features = network.features(NORMALISATIONS[0].apply(images), math.inf)
     assert 0 < error < 1e-4
@@ -133,7 +152,7 @@ def test_feature_error_bounds_features():
 
 def test_a_network_in_training_mode_is_refused():
     with pytest.raises(ValueError, match="evaluation mode"):
-        float_slack(tiny_network(0).train(), NORMALISATIONS[0])
+        slack_of(tiny_network(0).train(), NORMALISATIONS[0])
 
 
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)

@@ -13,8 +13,12 @@ from kernels import SparseRows
 from kernels.layers import Box
 from pipeline.errors import UserError
 from stages.models.images import Normalisation
-from stages.models.linf.integer_network import IntegerLayer, IntegerNetwork
-from stages.models.linf.network import DistanceMLP, Hybrid, SparseMLP
+from stages.models.linf.config import DistanceMLPSettings, HybridSettings, SparseMLPSettings
+from stages.models.linf.heads.distance import NearestClass
+from stages.models.linf.integer_layer import IntegerLayer
+from stages.models.linf.integer_network import IntegerNetwork
+from stages.models.linf.layers.dense import DenseWeights
+from stages.models.linf.network import build_network
 from stages.models.linf.quantise import dequantise, quantise
 
 COLOUR = Normalisation((0.4914, 0.4822, 0.4465), 0.2009)
@@ -28,11 +32,15 @@ def generator(seed):
 def network_of(kind, seed=0, size=1.0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        built = DistanceMLP(SHAPE, 4, 16, 3) if kind == "distance" else Hybrid(SHAPE, 4, 16, 2, 8)
+        built = (
+            build_network(DistanceMLPSettings(kind="distance_mlp", width=16, depth=3), SHAPE, 4)
+            if kind == "distance"
+            else build_network(HybridSettings(kind="hybrid", width=16, depth=2, hidden=8), SHAPE, 4)
+        )
         for layer in built.hidden:
             layer.centering.running_mean.normal_(10.0, 0.3)
         if kind == "distance":
-            built.bias.data.normal_()
+            built.head.bias.data.normal_()
         for parameter in built.parameters():
             parameter.data.mul_(size)
     return built.eval()
@@ -50,7 +58,7 @@ def in_python(network, points):
     """The layers in Python integers, one list of outputs an image."""
     rows = points.flatten(1).tolist()
     for layer in network.layers:
-        weights, offsets = layer.rows.tolist(), layer.offset.tolist()
+        weights, offsets = layer.weights.weight.tolist(), layer.offset.tolist()
         rows = [
             [
                 max(abs(x - w) for x, w in zip(row, weight, strict=True)) - offset
@@ -62,13 +70,17 @@ def in_python(network, points):
 
 
 def test_weights_are_rounded_in_pixels_with_the_normalisation_folded_in():
-    network = DistanceMLP((1, 1, 3), 2, 1, 1).eval()
+    network = build_network(
+        DistanceMLPSettings(kind="distance_mlp", width=1, depth=1), (1, 1, 3), 2
+    ).eval()
     with torch.no_grad():
-        network.last.weight.copy_(torch.tensor([[0.0, 1.0, -1.0], [0.5, 0.25, 2.0]]))
-        network.bias.copy_(torch.tensor([0.0, 0.125]))
+        network.head.distance.weight.copy_(torch.tensor([[0.0, 1.0, -1.0], [0.5, 0.25, 2.0]]))
+        network.head.bias.copy_(torch.tensor([0.0, 0.125]))
     found = quantise(network, COLOUR, (1, 1, 3), 2)
     std, means = Fraction(COLOUR.std), [Fraction(mean) for mean in COLOUR.mean]
-    for row, weights in zip(found.layers[0].rows, network.last.weight, strict=True):
+    for row, weights in zip(
+        found.layers[0].weights.weight, network.head.distance.weight, strict=True
+    ):
         pairs = zip(weights.tolist(), means, strict=True)
         assert row.tolist() == [round(1020 * (std * Fraction(w) + mean)) for w, mean in pairs]
     assert found.layers[0].offset.tolist() == [0, round(-1020 * std / 8)]
@@ -96,7 +108,7 @@ def test_a_fine_integer_network_is_close_to_the_float_one(kind):
 @pytest.mark.parametrize("kind", ["distance", "hybrid"])
 def test_the_float_twin_is_the_integer_network(kind):
     network = integers_of(network_of(kind), 5)
-    twin = dequantise(network, 4)
+    twin = dequantise(network)
     images = images_of(30)
     features = twin.features(COLOUR.apply(images), math.inf)
     found = network.outputs(network.points(images)) / (network.units_per_pixel * COLOUR.std)
@@ -175,18 +187,24 @@ def test_numbers_that_32_bits_do_not_hold_are_refused(size):
 
 def test_compressed_rows_give_the_integers_of_the_dense_network():
     dense = network_of("distance")
-    sparse = SparseMLP(SHAPE, (16, 16, 4), (16 * 12, 16 * 16, 4 * 16)).eval()
-    few_layers = [*(layer.distance for layer in sparse.hidden), sparse.last]
-    full_layers = [*(layer.distance for layer in dense.hidden), dense.last]
+    sparse = build_network(
+        SparseMLPSettings(
+            kind="sparse_mlp", widths=(16, 16, 4), num_edges=(16 * 12, 16 * 16, 4 * 16)
+        ),
+        SHAPE,
+        (16, 16, 4)[-1],
+    ).eval()
+    few_layers = sparse.distances
+    full_layers = dense.distances
     for ours, theirs in zip(few_layers, full_layers, strict=True):
         weight = theirs.weight.detach()
         ours.set_rows(SparseRows.from_dense(weight, torch.ones_like(weight, dtype=torch.bool)))
     for ours, theirs in zip(sparse.hidden, dense.hidden, strict=True):
         ours.centering.running_mean.copy_(theirs.centering.running_mean)
-    sparse.bias.data.copy_(dense.bias)
+    sparse.head.bias.data.copy_(dense.head.bias)
     few, full = integers_of(sparse), integers_of(dense)
     points = full.points(images_of(20))
-    assert isinstance(few.layers[0].rows, SparseRows) and few.dtype == full.dtype
+    assert few.layers[0].weights.kind == "sparse" and few.dtype == full.dtype
     assert torch.equal(few.outputs(points), full.outputs(points))
     for one, other in zip(
         few.output_bounds(Box(points, points)), full.output_bounds(Box(points, points)), strict=True
@@ -195,35 +213,37 @@ def test_compressed_rows_give_the_integers_of_the_dense_network():
     assert few.ranges() == full.ranges()
     images = images_of(9)
     torch.testing.assert_close(
-        dequantise(few, 4)(COLOUR.apply(images), math.inf),
-        dequantise(full, 4)(COLOUR.apply(images), math.inf),
+        dequantise(few)(COLOUR.apply(images), math.inf),
+        dequantise(full)(COLOUR.apply(images), math.inf),
     )
 
 
 def test_a_rows_floor_is_scaled_like_its_weights():
-    sparse = SparseMLP((1, 1, 3), (2,), (1,)).eval()
+    sparse = build_network(
+        SparseMLPSettings(kind="sparse_mlp", widths=(2,), num_edges=(1,)), (1, 1, 3), (2,)[-1]
+    ).eval()
     rows = SparseRows(
         torch.tensor([0.5]),
         torch.tensor([1], dtype=torch.int16),
         torch.tensor([0, 1, 1], dtype=torch.int32),
         torch.tensor([0.0, 0.75]),
     )
-    sparse.last.set_rows(rows)
+    sparse.head.distance.set_rows(rows)
     layer = quantise(sparse, COLOUR, (1, 1, 3), 4).layers[0]
-    assert layer.rows.floor.tolist() == [0, round(4080 * COLOUR.std * 0.75)]
-    assert layer.rows.values.tolist() == [round(4080 * (COLOUR.std * 0.5 + COLOUR.mean[1]))]
+    assert layer.weights.rows.floor.tolist() == [0, round(4080 * COLOUR.std * 0.75)]
+    assert layer.weights.rows.values.tolist() == [round(4080 * (COLOUR.std * 0.5 + COLOUR.mean[1]))]
 
 
 def test_a_network_moves_to_a_device_whole():
     network = integers_of(network_of("hybrid"))
     moved = network.to("meta")
-    assert moved.device.type == "meta" and moved.head[0].weight.device.type == "meta"
-    assert network.head[0].weight.device.type == "cpu"
+    assert moved.device.type == "meta" and moved.head.first.weight.device.type == "meta"
+    assert network.head.first.weight.device.type == "cpu"
     assert replace(network, layers=moved.layers).dtype == network.dtype
 
 
 def test_a_layers_numbers_are_its_weights_floors_and_offsets():
-    layer = IntegerLayer(torch.tensor([[3, -7]]), torch.tensor([5]))
+    layer = IntegerLayer(DenseWeights(torch.tensor([[3, -7]])), torch.tensor([5]))
     assert layer.largest_weight == 7
-    network = IntegerNetwork(0, (1, 2, 1), COLOUR, (layer,), None)
+    network = IntegerNetwork(0, (1, 2, 1), COLOUR, (layer,), NearestClass())
     assert network.fan_ins == (2,)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.models.config import DistanceMLPSettings, HybridSettings
-from stages.models.linf.network import DistanceNetwork, build_network
+from kernels.layers import Box
+from stages.models.linf.config import DistanceMLPSettings, HybridSettings
+from stages.models.linf.network import LinfNetwork, build_network
 
 IMAGE_SHAPE = (5, 4, 2)
 NUM_CLASSES = 3
@@ -14,7 +15,7 @@ HYBRID = HybridSettings(kind="hybrid", width=16, depth=2, hidden=8)
 BOTH = pytest.mark.parametrize("settings", [MLP, HYBRID], ids=["distance_mlp", "hybrid"])
 
 
-def make(settings: DistanceMLPSettings | HybridSettings, seed: int = 0) -> DistanceNetwork:
+def make(settings: DistanceMLPSettings | HybridSettings, seed: int = 0) -> LinfNetwork:
     """A network in evaluation mode whose running means have seen some images."""
     torch.manual_seed(seed)
     network = build_network(settings, IMAGE_SHAPE, NUM_CLASSES)
@@ -42,7 +43,7 @@ def shifts(num: int, eps: float, seed: int) -> Tensor:
 @torch.no_grad()
 def test_bounds_contain_the_logits_of_every_point_in_the_box(settings) -> None:
     network, x, eps = make(settings), images(8, seed=2), 0.2
-    lower, upper = network.bounds(x - eps, x + eps)
+    lower, upper = network.bounds(Box(x - eps, x + eps))
     for seed in range(50):
         logits = network(x + shifts(8, eps, seed), math.inf)
         assert (logits >= lower - 1e-5).all()
@@ -54,7 +55,7 @@ def test_bounds_contain_the_logits_of_every_point_in_the_box(settings) -> None:
 def test_worst_case_holds_for_every_point_in_the_ball(settings) -> None:
     network, x, y, eps = make(settings), images(9, seed=3), labels(9), 0.2
     logits, worst = network.worst_case(x, y, math.inf, eps)
-    in_box = network.worst_case_in_box(x - eps, x + eps, y)
+    in_box = network.worst_case_in_box(Box(x - eps, x + eps), y)
     torch.testing.assert_close(logits, network(x, math.inf))
     for seed in range(50):
         moved = network(x + shifts(9, eps, seed), math.inf)
@@ -69,7 +70,7 @@ def test_worst_case_is_zero_for_the_true_class(settings) -> None:
     network, x, y = make(settings), images(9, seed=3), labels(9)
     own = y[:, None]
     assert (network.worst_case(x, y, 8.0, 0.1).worst.gather(1, own) == 0).all()
-    assert (network.worst_case_in_box(x, x, y).gather(1, own) == 0).all()
+    assert (network.worst_case_in_box(Box(x, x), y).gather(1, own) == 0).all()
 
 
 @BOTH
@@ -83,9 +84,9 @@ def test_at_radius_zero_the_worst_case_is_the_logits_themselves(settings) -> Non
 @torch.no_grad()
 def test_merged_rows_bound_a_hybrid_tighter_than_its_logit_box() -> None:
     network, x, y = make(HYBRID), images(9, seed=3), labels(9)
-    lower, upper = network.bounds(x - 0.2, x + 0.2)
+    lower, upper = network.bounds(Box(x - 0.2, x + 0.2))
     from_logits = (upper - lower.gather(1, y[:, None])).scatter(1, y[:, None], 0.0)
-    merged = network.worst_case_in_box(x - 0.2, x + 0.2, y)
+    merged = network.worst_case_in_box(Box(x - 0.2, x + 0.2), y)
     assert (merged <= from_logits + 1e-5).all()
     assert merged.sum() < 0.9 * from_logits.sum()
 
@@ -114,9 +115,9 @@ def test_at_finite_p_the_lipschitz_constant_is_the_product_of_fan_in_to_one_over
 def test_bounds_are_refused_in_training_mode(settings) -> None:
     network, x = make(settings).train(), images(4, seed=2)
     with pytest.raises(RuntimeError, match=r"evaluation mode"):
-        network.bounds(x, x)
+        network.bounds(Box(x, x))
     with pytest.raises(RuntimeError, match=r"evaluation mode"):
-        network.worst_case_in_box(x, x, labels(4))
+        network.worst_case_in_box(Box(x, x), labels(4))
 
 
 def test_depth_counts_the_layer_that_gives_the_logits() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipeline.errors import StageError
-from stages.models.config import DistanceMLPSettings
 from stages.models.images import Normalisation
+from stages.models.linf.config import DistanceMLPSettings
 from stages.models.linf.network import build_network
 from stages.models.network_description import WEIGHTS_NAME, read_description, read_tensor_shapes
 from stages.models.network_file import save_network

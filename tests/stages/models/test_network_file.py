@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pipeline.errors import StageError
-from stages.models.config import DistanceMLPSettings, HybridSettings
 from stages.models.images import Normalisation
+from stages.models.linf.config import DistanceMLPSettings, HybridSettings
 from stages.models.linf.network import build_network
 from stages.models.network_file import load_network, save_network
 
@@ -87,12 +87,24 @@ def test_a_description_of_another_network_is_reported(tmp_path) -> None:
 def test_a_missing_file_is_named(tmp_path, name) -> None:
     save(tmp_path, MLP)
     (tmp_path / name).unlink()
-    with pytest.raises(StageError, match=rf"{name} is missing"):
+    with pytest.raises(StageError, match=rf"{name}(: cannot be read| is missing)"):
         load_network(tmp_path)
 
 
 def test_a_damaged_description_is_reported(tmp_path) -> None:
     save(tmp_path, MLP)
     (tmp_path / "network.json").write_text('{"network": ')
-    with pytest.raises(StageError, match=r"network.json is damaged"):
+    with pytest.raises(StageError, match=r"network.json: damaged"):
         load_network(tmp_path)
+
+
+def test_a_network_of_an_older_format_is_refused_in_one_line(tmp_path) -> None:
+    save(tmp_path, MLP)
+    path = tmp_path / "network.json"
+    description = json.loads(path.read_text())
+    assert description["format_version"] > 1
+    path.write_text(json.dumps(description | {"format_version": 1}))
+    with pytest.raises(StageError, match=r"format_version") as refusal:
+        load_network(tmp_path)
+    assert "\n" not in str(refusal.value)
+    assert "train" in str(refusal.value)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from stages.models.config import DistanceMLPSettings
+from stages.models.linf.config import DistanceMLPSettings
 from stages.models.linf.network import build_network
 from stages.models.linf.running_means import reestimate_running_means
 

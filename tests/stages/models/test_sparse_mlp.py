@@ -8,11 +8,11 @@ import torch
 from kernels import SparseRows
 from kernels.layers import Box
 from pipeline.errors import StageError, UserError
-from stages.models.config import DistanceMLPSettings, SparseMLPSettings
 from stages.models.images import Normalisation
-from stages.models.linf.float_certifier import prover_for
-from stages.models.linf.float_error import float_slack
-from stages.models.linf.network import DistanceMLP, SparseMLP, build_network
+from stages.models.linf.config import DistanceMLPSettings, SparseMLPSettings
+from stages.models.linf.float_error import features_reached, float_slack
+from stages.models.linf.float_prover import FloatProver
+from stages.models.linf.network import LinfNetwork, build_network
 from stages.models.linf.quantise import quantise
 from stages.models.network_file import load_network, save_network
 
@@ -20,7 +20,7 @@ SHAPE = (4, 4, 1)
 NORMALISATION = Normalisation((0.3,), 0.35)
 
 
-def full_network() -> DistanceMLP:
+def full_network() -> LinfNetwork:
     torch.manual_seed(0)
     settings = DistanceMLPSettings(kind="distance_mlp", width=16, depth=3)
     network = build_network(settings, SHAPE, 3)
@@ -28,40 +28,52 @@ def full_network() -> DistanceMLP:
     return network.eval()
 
 
-def sparse_network(share: float) -> SparseMLP:
+def sparse_network(share: float) -> LinfNetwork:
     """The full network of which about a share of the edges is kept, with some floors."""
     full = full_network()
-    weights = [*(layer.distance.weight for layer in full.hidden), full.last.weight]
+    weights = [layer.weight for layer in full.distances]
     torch.manual_seed(1)
     rows = []
     for weight in weights:
         keep = torch.rand_like(weight) < share
         floor = torch.zeros(len(weight)) if share == 1 else 5 * torch.rand(len(weight))
         rows.append(SparseRows.from_dense(weight.detach(), keep, floor))
-    network = SparseMLP(SHAPE, [16, 16, 3], [len(row.values) for row in rows])
-    layers = [*(layer.distance for layer in network.hidden), network.last]
-    for layer, row in zip(layers, rows, strict=True):
+    network = build_network(
+        SparseMLPSettings(
+            kind="sparse_mlp", widths=[16, 16, 3], num_edges=[len(row.values) for row in rows]
+        ),
+        SHAPE,
+        [16, 16, 3][-1],
+    )
+    for layer, row in zip(network.distances, rows, strict=True):
         layer.set_rows(row)
     for mine, other in zip(network.hidden, full.hidden, strict=True):
         mine.centering.running_mean.copy_(other.centering.running_mean)
     return network.eval()
 
 
-def images(num: int, seed: int = 2) -> torch.Tensor:
+def pixels_of(num: int, seed: int = 2) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    pixels = torch.randint(0, 256, (num, 1, 4, 4), generator=generator, dtype=torch.uint8)
-    return NORMALISATION.apply(pixels)
+    return torch.randint(0, 256, (num, 1, 4, 4), generator=generator, dtype=torch.uint8)
+
+
+def images(num: int, seed: int = 2) -> torch.Tensor:
+    return NORMALISATION.apply(pixels_of(num, seed))
 
 
 def test_with_every_edge_kept_every_proof_is_that_of_the_full_network() -> None:
     full, sparse = full_network(), sparse_network(1.0)
-    assert float_slack(sparse, NORMALISATION) == float_slack(full, NORMALISATION)
+    slacks = [
+        float_slack(network.head, features_reached(network, NORMALISATION))
+        for network in (full, sparse)
+    ]
+    assert slacks[0] == slacks[1]
     x, labels = images(40), torch.arange(40) % 3
-    provers = [prover_for(network, NORMALISATION) for network in (full, sparse)]
-    proofs = [prover.by_margin(x, labels) for prover in provers]
+    provers = [FloatProver(network, NORMALISATION) for network in (full, sparse)]
+    proofs = [prover.by_margin(pixels_of(40), labels) for prover in provers]
     for ours, theirs in zip(*proofs, strict=True):
         assert torch.equal(ours, theirs)
-    boxes = [network.bounds(x - 0.1, x + 0.1) for network in (full, sparse)]
+    boxes = [network.bounds(Box(x - 0.1, x + 0.1)) for network in (full, sparse)]
     for one, other in zip(*boxes, strict=True):
         assert torch.equal(one, other)
 
@@ -69,7 +81,7 @@ def test_with_every_edge_kept_every_proof_is_that_of_the_full_network() -> None:
 @torch.no_grad()
 def test_few_edges_are_1_lipschitz_and_bounded() -> None:
     network, x, eps = sparse_network(0.3), images(30), 0.2
-    lower, upper = network.bounds(x - eps, x + eps)
+    lower, upper = network.bounds(Box(x - eps, x + eps))
     for seed in range(20):
         noise = 2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) - 1
         moved = network(x + eps * noise.sign(), math.inf)
@@ -80,7 +92,7 @@ def test_few_edges_are_1_lipschitz_and_bounded() -> None:
 
 def test_a_network_of_few_edges_comes_back_from_its_file(tmp_path) -> None:
     network = sparse_network(0.3)
-    edges = [len(layer.distance.weight) for layer in network.hidden] + [len(network.last.weight)]
+    edges = [len(layer.weight) for layer in network.distances]
     settings = SparseMLPSettings(kind="sparse_mlp", widths=(16, 16, 3), num_edges=tuple(edges))
     save_network(
         tmp_path,
@@ -108,16 +120,16 @@ def test_a_file_whose_classes_are_not_the_logits_is_refused(tmp_path) -> None:
         classes=("a", "b", "c", "d"),
         normalisation=NORMALISATION,
     )
-    with pytest.raises(StageError, match=r"3 logits for 4 classes"):
+    with pytest.raises(StageError, match=r"head has 3 outputs, but there are 4 classes"):
         load_network(tmp_path)
 
 
 def test_nan_weights_prove_nothing() -> None:
     network = sparse_network(0.5)
     with torch.no_grad():
-        network.last.floor[0] = math.nan
-    with pytest.raises(UserError, match=r"last.floor holds 1 numbers that are NaN"):
-        prover_for(network, NORMALISATION)
+        network.head.distance.floor[0] = math.nan
+    with pytest.raises(UserError, match=r"head.distance.floor holds 1 numbers that are NaN"):
+        FloatProver(network, NORMALISATION)
 
 
 @pytest.mark.parametrize("p", [8.0, 100.0])

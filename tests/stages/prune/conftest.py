@@ -15,9 +15,11 @@ from pipeline.ranks import Ranks
 from stages.data.history import HistoryLine, append_history
 from stages.data.manifest import Manifest, Split, image_key, write_manifest
 from stages.data.shards import Sample, write_block_shard
-from stages.models.config import AnyNetworkSettings, DistanceMLPSettings
+from stages.models.config import AnyNetworkSettings
 from stages.models.images import Normalisation
-from stages.models.linf.network import DistanceMLP, DistanceNetwork
+from stages.models.linf.config import DistanceMLPSettings, LinfSettings
+from stages.models.linf.network import LinfNetwork, build_network
+from stages.models.linf.pruning import EdgePruner
 from stages.models.network_file import save_network
 from stages.prune.config import Settings
 from stages.prune.run import run
@@ -94,23 +96,23 @@ def draw_images(num: int, random: np.random.Generator) -> tuple[np.ndarray, np.n
 
 
 @pytest.fixture
-def network() -> DistanceMLP:
+def network() -> LinfNetwork:
     """Two hidden layers that nearly pass the image on, then the distance to each prototype."""
     torch.manual_seed(0)
-    network = DistanceMLP(SHAPE, len(CLASSES), MLP.width, MLP.depth)
+    network = build_network(MLP, SHAPE, len(CLASSES))
     repeated = torch.arange(MLP.width) % 36
     pixels = torch.from_numpy(prototypes() / 255).float().flatten(1)[:, repeated]
     weights = (pixels - NORMALISATION.mean[0]) / NORMALISATION.std
     with torch.no_grad():
         network.hidden[0].centering.running_mean.copy_(10 + weights.mean(0))
         network.hidden[1].centering.running_mean.fill_(10)
-        network.last.weight.copy_(weights - weights.mean(0))
+        network.head.distance.weight.copy_(weights - weights.mean(0))
     return network.eval()
 
 
 def write_network(
     folder: Path,
-    network: DistanceNetwork,
+    network: LinfNetwork,
     settings: AnyNetworkSettings = MLP,
     last_p: float = math.inf,
 ) -> Path:
@@ -134,11 +136,9 @@ def history_line(step: int, p: float) -> HistoryLine:
         step=step,
         epoch=step,
         progress=step,
-        p=p,
         eps_train=0.1,
         learning_rate=0.01,
-        cross_entropy_weight=0,
-        logit_scale=1,
+        extra={"p": p},
         train_loss=0.5,
         train_accuracy=0.9,
         eps="1/10",
@@ -152,8 +152,14 @@ def history_line(step: int, p: float) -> HistoryLine:
 
 
 @pytest.fixture
-def network_dir(tmp_path: Path, network: DistanceMLP) -> Path:
+def network_dir(tmp_path: Path, network: LinfNetwork) -> Path:
     return write_network(tmp_path / "train", network)
+
+
+def pruner_of(
+    network: LinfNetwork, settings: LinfSettings = MLP, last_p: float = math.inf
+) -> EdgePruner:
+    return EdgePruner(network, settings, lambda: [history_line(1, last_p)])
 
 
 def settings_for(**changes: Any) -> Settings:
@@ -208,6 +214,7 @@ class Tools:
     write_data = staticmethod(write_data)
     write_network = staticmethod(write_network)
     settings_for = staticmethod(settings_for)
+    pruner_of = staticmethod(pruner_of)
     normalisation = NORMALISATION
     shape = SHAPE
     num_images = NUM_IMAGES

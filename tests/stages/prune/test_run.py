@@ -11,9 +11,10 @@ from pipeline.errors import StageError, UserError
 from stages.data.batches import in_order
 from stages.data.in_memory import load_split
 from stages.data.manifest import read_manifest
-from stages.models.config import HybridSettings
-from stages.models.linf.float_certifier import prover_for
-from stages.models.linf.network import Hybrid, SparseMLP
+from stages.models.family import family_of
+from stages.models.linf.config import HybridSettings
+from stages.models.linf.float_prover import FloatProver
+from stages.models.linf.network import build_network
 from stages.models.network_file import load_network
 from stages.models.pruning_file import read_pruning
 from stages.models.validation import evaluate
@@ -23,10 +24,12 @@ from stages.prune.summary import use_histogram
 def test_the_written_network_is_the_one_that_was_judged(prune_stage, data_dir) -> None:
     folder = prune_stage()
     pruning, loaded = read_pruning(folder), load_network(folder)
-    assert isinstance(loaded.network, SparseMLP)
+    assert loaded.settings.kind == "sparse_mlp"
     validation = load_split(data_dir, read_manifest(data_dir), "validation")
     source = partial(in_order, validation, 30)
-    counts = evaluate(loaded.network, loaded.normalisation, source, pruning.eps)
+    counts = evaluate(
+        family_of(loaded.settings), loaded.network, loaded.normalisation, source, pruning.eps
+    )
     assert counts.num_correct == pruning.after.num_correct
     assert counts.num_certified == pruning.after.num_certified
     assert counts.num_images == pruning.num_validation_images == 90
@@ -108,9 +111,9 @@ def test_fine_tuning_is_kept_only_if_neither_accuracy_suffers(prune_stage) -> No
 def test_certificates_of_the_pruned_network_hold(prune_stage, data_dir, tools) -> None:
     loaded = load_network(prune_stage())
     images = load_split(data_dir, read_manifest(data_dir), "test")
-    prover = prover_for(loaded.network, tools.normalisation)
+    prover = FloatProver(loaded.network, tools.normalisation)
     x = tools.normalisation.apply(images.images)
-    radius = prover.by_margin(x, images.labels).radius
+    radius = prover.by_margin(images.images, images.labels).radius
     assert (radius > 0.1).sum() > 5
     for seed in range(30):
         noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) - 0.5
@@ -139,11 +142,9 @@ def test_shards_of_another_data_set_are_refused(prune_stage, tmp_path, tools) ->
 
 
 def test_a_hybrid_and_a_pruned_network_are_refused(prune_stage, tmp_path, tools) -> None:
-    hybrid = tools.write_network(
-        tmp_path / "hybrid",
-        Hybrid(tools.shape, 3, 8, 1, 4).eval(),
-        HybridSettings(kind="hybrid", width=8, depth=1, hidden=4),
-    )
+    settings = HybridSettings(kind="hybrid", width=8, depth=1, hidden=4)
+    network = build_network(settings, tools.shape, 3).eval()
+    hybrid = tools.write_network(tmp_path / "hybrid", network, settings)
     with pytest.raises(UserError, match=r"a network of kind hybrid cannot be pruned"):
         prune_stage(network=hybrid)
     with pytest.raises(UserError, match=r"kind sparse_mlp cannot be pruned"):

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from pipeline.execution.context import Context
-from pipeline.spec.settings import StageSettings
+from pipeline.spec.settings import StageSettings, nested_inputs
 from pipeline.store.artifacts import (
     InputRecord,
     StageRecord,
     output_names,
     partial_dir,
     publish,
+    read_stage_record,
     seal,
 )
 from pipeline.store.digests import artifact_digest, file_digests, recorded_settings
@@ -35,8 +36,9 @@ from stages.data.records import (
     write_summary,
 )
 from stages.data.shards import Images, Sample, write_block_shard
-from stages.models.config import AnyNetworkSettings, DistanceMLPSettings, SparseMLPSettings
+from stages.models.config import AnyNetworkSettings
 from stages.models.images import Normalisation
+from stages.models.linf.config import DistanceMLPSettings, SparseMLPSettings
 from stages.models.linf.network import build_network
 from stages.models.network_file import save_network
 from stages.models.pruning_file import (
@@ -102,7 +104,7 @@ def make_report() -> Callable[..., Path]:
         context = artifacts(folder, Run(**what))
         if spoil:
             spoil(folder)
-        inputs = {name: folder.name for name, folder in context.inputs.items()}
+        inputs = nested_inputs({name: folder.name for name, folder in context.inputs.items()})
         run(context, Settings.model_validate({"inputs": inputs, **(settings or {})}))
         return context.output_dir
 
@@ -129,17 +131,18 @@ def artifacts(folder: Path, what: Run) -> Context:
     records = what.records if what.records is not None else make_records(what)
     write_records(certify_dir / RECORDS_FILE, records)
     write_summary(
-        certify_dir, summarise(records, "test", what.eps, what.grid, "exact margin+interval")
+        certify_dir,
+        summarise(records, "test", "linf", what.eps, what.grid, "exact margin+interval"),
     )
     _commit(folder / "shard", shard_settings(what), {}, 12.3)
     _commit(folder / "train", train_settings(what), {"data": "shard"}, 546.0)
     _commit(folder / "certify", certify_settings(what), {"data": "shard", "network": "train"}, 71.8)
-    inputs = {"data": "shard", "network": "train", "records": "certify"}
+    inputs = {"data": "shard", "records-1": "certify"}
     if what.pruned_eps is not None:
         _write_pruned(folder, what, records)
-        inputs |= {"pruned": "prune", "pruned_records": "certify_pruned"}
+        inputs["records-2"] = "certify_pruned"
     if what.is_pruned_alone:
-        inputs = {"data": "shard", "network": "prune", "records": "certify_pruned"}
+        inputs = {"data": "shard", "records-1": "certify_pruned"}
     return Context(
         pipeline="quickstart",
         stage="report",
@@ -160,7 +163,8 @@ def train_settings(what: Run) -> StageSettings:
             "loss": {"kind": "hinge", "mix": 1.0},
             "eps": what.eps,
             "eps_train": Fraction(9, 40),
-            "schedule": {"epochs": 30, "p_rise_epoch": 4.5, "p_infinite_epoch": 27},
+            "rule": {"kind": "rising_p", "rise_epoch": 4.5, "infinite_epoch": 27},
+            "schedule": {"epochs": 30},
             "seed": what.seed,
         }
     )
@@ -201,7 +205,10 @@ def _commit(
         stage=folder.name,
         kind=kind or folder.name,
         settings=recorded_settings(settings),
-        inputs={name: InputRecord(stage=stage, digest="5" * 64) for name, stage in inputs.items()},
+        inputs={
+            name: InputRecord(stage=stage, digest=read_stage_record(folder.with_name(stage)).digest)
+            for name, stage in inputs.items()
+        },
         code={"kernels": "a" * 64, f"stages.{kind or folder.name}": "b" * 64},
         work_digest="c" * 64,
         digest=artifact_digest(outputs),
@@ -322,7 +329,7 @@ def _write_pruned(folder: Path, what: Run, records: Sequence[Record]) -> None:
     assert what.pruned_eps is not None
     rows = [row.model_copy(update={"certified": row.radius > what.pruned_eps}) for row in records]
     write_records(certify_dir / RECORDS_FILE, rows)
-    summary = summarise(rows, "test", what.pruned_eps, what.grid, "exact margin+interval")
+    summary = summarise(rows, "test", "linf", what.pruned_eps, what.grid, "exact margin+interval")
     write_summary(certify_dir, summary)
     prune = PruneSettings.model_validate(
         {"inputs": {"data": "shard", "network": "train"}, "eps": what.eps}
@@ -381,11 +388,9 @@ def _write_history(folder: Path, what: Run) -> None:
                 step=number * 105,
                 epoch=number,
                 progress=progress,
-                p=math.inf if progress > 0.9 else 8 * 125**rise,
                 eps_train=0.225,
                 learning_rate=0.02 * (1 - progress),
-                cross_entropy_weight=0,
-                logit_scale=1,
+                extra={"p": math.inf if progress > 0.9 else 8 * 125**rise},
                 train_loss=0.3 + 0.7 * math.exp(-4 * progress),
                 train_accuracy=0.80 - 0.3 * math.exp(-5 * progress),
                 eps=what.eps,

@@ -12,23 +12,23 @@ def rows() -> list[dict[str, str]]:
 
 
 def test_the_best_certified_accuracy_comes_first() -> None:
-    found = published_results("fashion_mnist", Fraction(1, 10))
+    found = published_results("fashion_mnist", "linf", Fraction(1, 10))
     assert (found[0].certified, found[0].arxiv) == ("79.23", "2102.05363")
     certified = [float(row.certified) for row in found]
     assert certified == sorted(certified, reverse=True)
 
 
 def test_eps_matches_exactly_or_not_at_all() -> None:
-    assert published_results("cifar10", Fraction(8, 255))
-    assert not published_results("cifar10", Fraction("0.03137"))
-    assert not published_results("fashion_mnist", Fraction(1, 11))
-    assert not published_results("no such data set", Fraction(1, 10))
+    assert published_results("cifar10", "linf", Fraction(8, 255))
+    assert not published_results("cifar10", "linf", Fraction("0.03137"))
+    assert not published_results("fashion_mnist", "linf", Fraction(1, 11))
+    assert not published_results("no such data set", "linf", Fraction(1, 10))
 
 
 def test_every_row_is_of_a_known_data_set_and_can_be_read() -> None:
     for row in rows():
         assert row["dataset"] in CATALOGUE
-        assert published_results(row["dataset"], Fraction(row["eps"]))
+        assert published_results(row["dataset"], row["norm"], Fraction(row["eps"]))
 
 
 def test_no_row_certifies_more_than_its_attack_leaves() -> None:

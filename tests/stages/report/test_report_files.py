@@ -99,7 +99,7 @@ def test_every_headline_figure_is_a_count_of_rows(report_dir: Path) -> None:
         assert result[name]["accuracy"] == count / len(rows)
         assert f"{name.title()} {floored(count, len(rows))} %" in text
     ours = " ".join(floored(count, len(rows)) for count in counts.values())
-    assert f"This run, distance_mlp {ours}" in text
+    assert f"This run, train: distance_mlp {ours}" in text
     assert ours.replace(" ", "** | **") in markdown
     assert f"**{counts['certified']}** are classified right" in markdown
     num_pgd = sum(row["pgd_correct"] == "true" for row in rows)
@@ -207,9 +207,9 @@ def test_the_plots_are_files_of_their_own_that_name_no_colour(report_dir: Path) 
     theme = set(re.findall(r"(--[\w-]+):", (report_dir / "index.html").read_text()))
     plots = sorted(report_dir.glob("*.svg"))
     assert [plot.name for plot in plots] == [
-        "train-curve.svg",
-        "train-radii.svg",
-        "train-training.svg",
+        "certify-curve.svg",
+        "certify-radii.svg",
+        "certify-training.svg",
     ]
     markdown = (report_dir / "report.md").read_text()
     for plot in plots:
@@ -288,7 +288,7 @@ def test_a_short_history_or_none_is_no_fault(
     make_report: MakeReport, tmp_path: Path, num_validations: int | None
 ) -> None:
     report_dir = make_report(tmp_path, num_validations=num_validations)
-    has_figure = (report_dir / "train-training.svg").exists()
+    has_figure = (report_dir / "certify-training.svg").exists()
     assert has_figure == (num_validations is not None)
     assert ("without a training history" in page_of(report_dir).text) != has_figure
 

@@ -1,4 +1,4 @@
-"""One rank of `test_spread.py`: trains each case for 50 steps and writes what came out.
+"""One rank of `test_distributed.py`: trains each case for 50 steps and writes what came out.
 
 Arguments: the shard artifact, the folder to write to, a JSON file with the cases, and `nudged` if
 the weights are to start a last bit up, down or not away.
@@ -16,11 +16,10 @@ from safetensors.torch import save_file
 from pipeline.ranks import Ranks
 from stages.data.augment import augment
 from stages.data.distributed import join_ranks, leave_ranks
-from stages.models.linf.network import build_network
 from stages.train.config import Settings
 from stages.train.data import TrainingData, open_data
 from stages.train.engine import Engine
-from stages.train.losses import Objective
+from stages.train.objective import build_objective
 from stages.train.schedule import Schedule
 
 NUM_STEPS = 50
@@ -43,22 +42,22 @@ def train(
     settings: Settings, ranks: Ranks, data: TrainingData, is_nudged: bool
 ) -> dict[str, torch.Tensor]:
     torch.manual_seed(settings.seed)
-    network = build_network(settings.network, data.manifest.image_shape, 3)
+    eps_input = data.normalisation.eps_input(settings.eps_train)
+    objective = build_objective(settings, data.manifest.image_shape, 3, eps_input)
     if is_nudged:
-        nudge_(network)
-    objective = Objective(network, settings.loss, data.normalisation.eps_input(settings.eps_train))
+        nudge_(objective.network)
     engine = Engine(objective, settings.optimiser, settings.distributed, ranks)
-    cut = data.batches.cut
-    schedule = Schedule(settings, cut.steps)
+    cut = data.batches.epoch_batches
+    schedule = Schedule(settings, cut.steps, objective.rule, objective.loss)
     objective.train()
     losses = []
     for epoch in range(NUM_STEPS // cut.steps):
         for number, batch in enumerate(data.batches.epoch(epoch)):
             images = augment(batch.images, batch.indices, settings.seed, epoch, settings.augment)
-            moment = schedule.at(epoch * cut.steps + number)
+            values = schedule.at(epoch * cut.steps + number)
             mean_count = data.batches.mean_count(number)
             inputs = data.normalisation.apply(images)
-            loss = engine.step(inputs, batch.labels, moment, mean_count).loss.clone()
+            loss = engine.step(inputs, batch.labels, values, mean_count).loss.clone()
             dist.all_reduce(loss)
             losses.append(loss / ranks.world_size)
     state = {name: tensor.clone() for name, tensor in engine.state().items()}

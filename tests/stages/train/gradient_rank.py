@@ -1,4 +1,4 @@
-"""One rank of `test_spread.py`: loss and gradient of a first step in float64, DeepSpeed left out.
+"""One rank of `test_distributed.py`: loss and gradient of a first step in float64, no DeepSpeed.
 
 Arguments: the shard artifact, the folder to write to, a JSON file with the cases.
 """
@@ -14,11 +14,9 @@ from torch import Tensor
 
 from pipeline.ranks import Ranks
 from stages.data.distributed import join_ranks, leave_ranks
-from stages.models.linf.identity_gradient_mask import mask_identity_gradients
-from stages.models.linf.network import build_network
 from stages.train.config import Settings
 from stages.train.data import TrainingData, open_data
-from stages.train.losses import Objective
+from stages.train.objective import build_objective
 from stages.train.schedule import Schedule
 
 
@@ -40,18 +38,18 @@ def main() -> None:
 def gradient(settings: Settings, data: TrainingData) -> dict[str, Tensor]:
     """This rank's loss and gradient, whose means over the ranks are those of the global batch."""
     torch.manual_seed(settings.seed)
-    network = build_network(settings.network, data.manifest.image_shape, 3)
-    # Away from -10, where entries decide for all images and true gradients are 0.
-    for layer in network.hidden:
-        layer.distance.weight.data.clamp_(min=-3)
     eps_input = data.normalisation.eps_input(settings.eps_train)
-    objective = Objective(network, settings.loss, eps_input).double().train()
-    mask_identity_gradients(network)
+    objective = build_objective(settings, data.manifest.image_shape, 3, eps_input)
+    # Away from -10, where entries decide for all images and true gradients are 0.
+    for layer in objective.network.hidden:
+        layer.distance.weight.data.clamp_(min=-3)
+    objective = objective.double().train()
+    objective.rule.watch()
     batch = next(data.batches.epoch(0))
     inputs = data.normalisation.apply(batch.images).double()
-    steps = data.batches.cut.steps
-    moment = Schedule(settings, steps).at(2 * steps)
-    loss = objective(inputs, batch.labels, moment, data.batches.mean_count(0)).loss
+    steps = data.batches.epoch_batches.steps
+    values = Schedule(settings, steps, objective.rule, objective.loss).at(2 * steps)
+    loss = objective(inputs, batch.labels, values, data.batches.mean_count(0)).loss
     loss.backward()
     found = {name: value.grad for name, value in objective.named_parameters()}
     return {"loss": loss.detach()} | {

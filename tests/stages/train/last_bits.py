@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.stages.train.test_spread import PROGRAM, assert_same, case, run_ranks
 from torch import Tensor
 
 from tests.stages.train.conftest import tiny_settings, write_shards
+from tests.stages.train.test_distributed import PROGRAM, assert_same, case, run_ranks
 
 RUNS = {"1 rank, nudged": (1, "nudged"), "2 ranks": (2,), "3 ranks": (3,)}
 

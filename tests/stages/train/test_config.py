@@ -4,6 +4,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+RISING = {"kind": "rising_p", "rise_epoch": 1, "infinite_epoch": 2}
 HYBRID = {"kind": "hybrid", "width": 8, "depth": 2, "hidden": 4}
 
 
@@ -15,17 +16,21 @@ def test_settings_survive_json(tiny) -> None:
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"schedule": {"p_rise_epoch": 3, "p_infinite_epoch": 2}}, r"p_rise_epoch <= p_infinite"),
-        ({"schedule": {"p_infinite_epoch": 4}}, r"p_infinite_epoch <= epochs"),
-        ({"schedule": {"p_start": 100, "p_end": 10}}, r"p never falls"),
+        ({"rule": RISING | {"rise_epoch": 3}}, r"rise_epoch <= infinite_epoch"),
+        ({"rule": RISING | {"infinite_epoch": 4}}, r"infinite_epoch <= epochs"),
+        ({"rule": RISING | {"start": 100, "end": 10}}, r"p never falls"),
         ({"schedule": {"cosine_start_epoch": 3}}, r"must be before epochs"),
         ({"radius": {"kind": "linear", "epochs": 1}}, r"divides by the radius"),
-        ({"network": HYBRID}, r"loss hinge is for a distance_mlp; a hybrid takes ibp"),
+        (
+            {"network": HYBRID},
+            r"loss hinge is for a network whose logits are 1-Lipschitz.*a hybrid takes ibp",
+        ),
+        ({"norm": "l2"}, r"certified in linf balls"),
         ({"eps_train": "0/1"}, r"eps_train must be positive"),
         ({"eps_train": 0.1}, r"rounded in binary"),
         ({"loss": {"kind": "mixture", "cross_entropy_end": 0}}, r"both are 0 or neither"),
-        ({"schedule": {"p_end": 2000}}, r"less than or equal to 1000"),
-        ({"schedule": {"p_start": 1}}, r"greater than or equal to 2"),
+        ({"rule": RISING | {"end": 2000}}, r"less than or equal to 1000"),
+        ({"rule": RISING | {"start": 1}}, r"greater than or equal to 2"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(tiny, changes, message) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stages.train.config import Settings
 
-PROGRAM = Path(__file__).with_name("spread_rank.py")
+PROGRAM = Path(__file__).with_name("distributed_rank.py")
 GRADIENTS = Path(__file__).with_name("gradient_rank.py")
 # 200 images, 41 a step: five batches of 40 an epoch, of which 3 ranks get 14, 13 and 13. Widths are
 # odd: no rank count divides the elements of a 13 x 13 weight.
@@ -28,9 +28,9 @@ HYBRID = {
 }
 KINDS = {"hinge": HINGE, "mixture": MIXTURE, "hybrid": HYBRID}
 PHASES = {
-    "p8": {"p_rise_epoch": 10, "p_infinite_epoch": 10},
-    "rising": {"p_rise_epoch": 0, "p_infinite_epoch": 10},
-    "infinity": {"p_rise_epoch": 0, "p_infinite_epoch": 0},
+    "p8": {"rise_epoch": 10, "infinite_epoch": 10},
+    "rising": {"rise_epoch": 0, "infinite_epoch": 10},
+    "infinity": {"rise_epoch": 0, "infinite_epoch": 0},
 }
 Spread = Callable[..., dict[str, dict[str, Tensor]]]
 
@@ -90,7 +90,8 @@ def environment(rank: int, num_ranks: int, port: int) -> dict[str, str]:
 def case(kind: str, phase: str, zero_stage: int = 0, **changes: object) -> dict[str, object]:
     return {
         **KINDS[kind],
-        "schedule": {"epochs": 10, **PHASES[phase]},
+        "schedule": {"epochs": 10},
+        "rule": PHASES[phase],
         "batch_size": 41,
         # Wide enough that the mixture's clip leaves most images their gradient from the start.
         "eps_train": "1/5",

@@ -6,14 +6,14 @@ import torch
 
 from kernels.cuda.kernel import Kernel
 from pipeline.ranks import Ranks
-from stages.models.linf.lp_weight_decay import decay_
-from stages.models.linf.network import build_network
+from stages.models.linf.training import SurrogateAtP
 from stages.train import engine
 from stages.train.engine import _adam
 from stages.train.fused_adam import FusedAdam
-from stages.train.losses import Objective
+from stages.train.objective import Objective, build_objective
 from stages.train.schedule import Schedule
-from stages.train.zero_state import MOMENTS, ReplicatedState
+from stages.train.weight_decay import lp_decay_
+from stages.train.zero_state import MOMENTS
 from tests.kernels.cuda.shim import HostShim
 
 RATE, SCALE_RATE = 0.02, 0.006
@@ -26,7 +26,7 @@ def shim() -> HostShim:
 
 def with_moments(optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
     for group in optimiser.param_groups:
-        group["lr"] = SCALE_RATE if group["is_scale"] else RATE
+        group["lr"] = SCALE_RATE if group["is_of_loss"] else RATE
         for weight in group["params"]:
             moments = {name: torch.zeros_like(weight) for name in MOMENTS}
             optimiser.state[weight] = {"step": torch.zeros(()), **moments}
@@ -42,7 +42,7 @@ KINDS = (
 @pytest.mark.parametrize(("network", "loss"), KINDS, ids=["with a scale", "with other layers"])
 def test_steps_are_those_of_decay_and_then_adam(tiny, shim, network, loss) -> None:
     settings = tiny(network=network, loss=loss, optimiser={"decay": 0.1})
-    plain = Objective(build_network(settings.network, (6, 6, 1), 3), settings.loss, 0.1)
+    plain = build_objective(settings, (6, 6, 1), 3, 0.1)
     fused = copy.deepcopy(plain)
     adam = with_moments(_adam(plain, settings.optimiser))
     ours = with_moments(FusedAdam(fused, settings.optimiser, shim))
@@ -50,9 +50,13 @@ def test_steps_are_those_of_decay_and_then_adam(tiny, shim, network, loss) -> No
         for weight, other in zip(plain.parameters(), fused.parameters(), strict=True):
             weight.grad = torch.randn_like(weight)
             other.grad = weight.grad.clone()
-        decay_(plain.network, p, RATE * settings.optimiser.decay, ReplicatedState(adam))
+        surrogate = SurrogateAtP(0.0, {}, p)
+        norms = plain.rule.decay_norms(surrogate)
+        for weights, norm in norms:
+            for weight in weights:
+                lp_decay_(weight.data, norm, RATE * settings.optimiser.decay)
         adam.step()
-        ours.set_norm(p)
+        ours.set_norms([norm for _, norm in norms])
         ours.step()
         for weight, other in zip(plain.parameters(), fused.parameters(), strict=True):
             torch.testing.assert_close(other, weight, rtol=1e-5, atol=1e-6)
@@ -63,7 +67,7 @@ def test_steps_are_those_of_decay_and_then_adam(tiny, shim, network, loss) -> No
 
 def test_an_engine_trains_alike_with_either(tiny, shim, monkeypatch) -> None:
     settings = tiny(loss={"kind": "mixture"}, optimiser={"decay": 0.1})
-    plain = Objective(build_network(settings.network, (6, 6, 1), 3), settings.loss, 0.1)
+    plain = build_objective(settings, (6, 6, 1), 3, 0.1)
     fused = copy.deepcopy(plain)
     images, labels = torch.randn(4, 8, 1, 6, 6), torch.arange(8) % 3
 
@@ -71,7 +75,9 @@ def test_an_engine_trains_alike_with_either(tiny, shim, monkeypatch) -> None:
         own = engine.Engine(objective, settings.optimiser, settings.distributed, Ranks())
         own.load_state({name: value.clone() for name, value in own.state().items()})
         for step, batch in enumerate(images):
-            own.step(batch, labels, Schedule(settings, 2).at(step), 8)
+            own.step(
+                batch, labels, Schedule(settings, 2, objective.rule, objective.loss).at(step), 8
+            )
         return own.state()
 
     expected = trained(plain)

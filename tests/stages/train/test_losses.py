@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 
-from stages.models.linf.network import build_network
-from stages.train.config import MixtureLoss
-from stages.train.losses import Objective, hinge, ibp, mixture
+from stages.train.losses.hinge.loss import hinge
+from stages.train.losses.ibp.loss import ibp
+from stages.train.losses.mixture.loss import mixture
+from stages.train.objective import Objective, build_objective
 from stages.train.schedule import Schedule
 
 # Two images of true classes 0 and 1; with eps_input = 0.5, t = worst / (2 eps_input) = worst.
@@ -56,31 +57,32 @@ def test_ibp_by_hand() -> None:
 
 def objective_for(settings, scale: float | None = None) -> Objective:
     torch.manual_seed(0)
-    network = build_network(settings.network, (6, 6, 1), 3)
-    objective = Objective(network, settings.loss, eps_input=0.1)
+    objective = build_objective(settings, (6, 6, 1), 3, eps_input=0.1)
     if scale is not None:
-        assert objective.logit_scale is not None
-        objective.logit_scale.data.fill_(scale)
+        objective.loss.logit_scale.data.fill_(scale)
     return objective
+
+
+def first_values(settings, objective):
+    return Schedule(settings, 10, objective.rule, objective.loss).at(0)
 
 
 def test_the_scale_touches_the_cross_entropy_and_not_the_margins(tiny) -> None:
     settings = tiny(loss={"kind": "mixture"})
-    assert isinstance(settings.loss, MixtureLoss)
-    moment = Schedule(settings, 10).at(0)
     images, labels = torch.randn(8, 1, 6, 6), torch.arange(8) % 3
     losses, cross_entropies = [], []
     for scale in (1.0, 3.0):
         objective = objective_for(settings, scale)
-        losses.append(objective(images, labels, moment, len(labels)).loss.detach())
-        logits = objective.network(images, moment.p).detach()
+        values = first_values(settings, objective)
+        losses.append(objective(images, labels, values, len(labels)).loss.detach())
+        logits = objective.network(images, values.surrogate.p).detach()
         cross_entropies.append(torch.nn.functional.cross_entropy(scale * logits, labels))
     expected = settings.loss.cross_entropy_start * (cross_entropies[1] - cross_entropies[0])
     assert float(losses[1] - losses[0]) == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_only_mixture_has_a_scale(tiny) -> None:
-    assert objective_for(tiny()).logit_scale is None
+    assert not list(objective_for(tiny()).loss.parameters())
 
 
 def test_an_objective_counts_the_images_that_are_right(tiny) -> None:
@@ -89,8 +91,8 @@ def test_an_objective_counts_the_images_that_are_right(tiny) -> None:
     logits = objective.network(images, 8.0)
     labels = logits.argmax(1)
     labels[:7] = (labels[:7] + 1) % 3
-    moment = Schedule(tiny(), 10).at(0)
-    assert objective(images, labels, moment, len(labels)).num_correct == 23
+    values = first_values(tiny(), objective)
+    assert objective(images, labels, values, len(labels)).num_correct == 23
 
 
 def test_unequal_shares_make_the_mean_over_the_whole_batch() -> None:

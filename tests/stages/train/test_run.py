@@ -16,6 +16,7 @@ from stages.data.batches import in_order
 from stages.data.history import read_history
 from stages.data.in_memory import load_split
 from stages.data.manifest import read_manifest
+from stages.models.family import family_of
 from stages.models.network_file import load_network
 from stages.models.validation import evaluate
 from stages.train.checkpoint import load_newest, newest_step
@@ -30,7 +31,8 @@ HYBRID = {
 MIXTURE = {"loss": {"kind": "mixture", "cross_entropy_start": 1, "cross_entropy_end": 0.1}}
 # Checkpoints and validations at different steps, so that a resume falls between validations.
 OFTEN = {
-    "schedule": {"epochs": 20, "p_rise_epoch": 1, "p_infinite_epoch": 15},
+    "schedule": {"epochs": 20},
+    "rule": {"rise_epoch": 1, "infinite_epoch": 15},
     "checkpoint": {"every_epochs": 0.4},
 }
 
@@ -49,18 +51,19 @@ def untimed(folder: Path) -> list[dict[str, object]]:
 def test_a_network_learns_and_is_handed_on_as_it_was_judged(
     tmp_path, tiny, train, data_dir, changes
 ) -> None:
-    settings = tiny(**changes, schedule={"epochs": 8, "p_rise_epoch": 2, "p_infinite_epoch": 6})
+    settings = tiny(**changes, schedule={"epochs": 8}, rule={"rise_epoch": 2, "infinite_epoch": 6})
     folder = train(tmp_path / "run", settings)
     loaded = load_network(folder)
     last = read_history(folder)[-1]
     assert loaded.settings == settings.network
-    assert last.p == math.inf
+    assert last.extra["p"] == math.inf
     assert last.progress == 1.0
     assert last.validation_clean_accuracy > 0.5  # one in three by chance
 
     validation = load_split(data_dir, read_manifest(data_dir), "validation")
     source = partial(in_order, validation, 16)
-    counts = evaluate(loaded.network, loaded.normalisation, source, Fraction(1, 100))
+    family = family_of(loaded.settings)
+    counts = evaluate(family, loaded.network, loaded.normalisation, source, Fraction(1, 100))
     assert counts.clean_accuracy == last.validation_clean_accuracy
     assert counts.certified_accuracy == last.validation_certified_accuracy
 

@@ -18,7 +18,8 @@ from stages.train.config import Settings
 
 Train = Callable[[Path, Settings], Path]
 OFTEN = {
-    "schedule": {"epochs": 10, "p_rise_epoch": 1, "p_infinite_epoch": 8},
+    "schedule": {"epochs": 10},
+    "rule": {"rise_epoch": 1, "infinite_epoch": 8},
     "checkpoint": {"every_epochs": 0.2, "keep": 1000},
 }
 needs_mount = pytest.mark.skipif(
@@ -84,9 +85,9 @@ def test_a_run_goes_on_with_other_ranks_and_another_stage(
     start_ranks: Callable[..., list["subprocess.Popen[str]"]],
 ) -> None:
     """Begun by 2 ranks at ZeRO 2, continued by 3 at ZeRO 3 and 4 at ZeRO 1, ended by 1 at 0."""
-    rising = {"epochs": 10, "p_rise_epoch": 0, "p_infinite_epoch": 10}
+    rising = {"rise_epoch": 0, "infinite_epoch": 10}
     mixture = {"loss": {"kind": "mixture"}, "eps_train": "1/5"}
-    common = OFTEN | mixture | {"schedule": rising}
+    common = OFTEN | mixture | {"schedule": {"epochs": 10}, "rule": rising}
     whole = train(tmp_path / "whole", tiny(**common))
     folder = tmp_path / "moved"
     for num_ranks, stage in ((2, 2), (3, 3), (4, 1)):

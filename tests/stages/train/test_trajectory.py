@@ -9,19 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.ranks import Ranks
-from stages.models.linf.network import build_network
 from stages.train.config import Settings
 from stages.train.engine import Engine
-from stages.train.losses import Objective
+from stages.train.objective import build_objective
 from stages.train.schedule import Schedule
 
 NUM_STEPS, BATCH, STEPS_PER_EPOCH = 20, 32, 10
 EPS_INPUT = 0.3
 PHASES = {
-    "p 8": {"p_rise_epoch": 2, "p_infinite_epoch": 2},
-    "rising p": {"p_rise_epoch": 0, "p_infinite_epoch": 2},
-    "infinity": {"p_rise_epoch": 0, "p_infinite_epoch": 0},
-    "all three": {"p_rise_epoch": 0.5, "p_infinite_epoch": 1.5},
+    "p 8": {"rise_epoch": 2, "infinite_epoch": 2},
+    "rising p": {"rise_epoch": 0, "infinite_epoch": 2},
+    "infinity": {"rise_epoch": 0, "infinite_epoch": 0},
+    "all three": {"rise_epoch": 0.5, "infinite_epoch": 1.5},
 }
 HINGE = {"network": {"kind": "distance_mlp", "width": 12, "depth": 3}, "loss": {"kind": "hinge"}}
 MIXTURE = {"network": HINGE["network"], "loss": {"kind": "mixture"}}
@@ -38,16 +37,15 @@ IBP = {
 def test_twenty_steps_follow_the_formula(
     tiny: Callable[..., Settings], kind, phase: str, start: str
 ) -> None:
-    settings = tiny(**kind, schedule={"epochs": 2, **PHASES[phase]}, optimiser={"decay": 0.01})
+    settings = tiny(**kind, schedule={"epochs": 2}, rule=PHASES[phase], optimiser={"decay": 0.01})
     torch.manual_seed(3)
-    network = build_network(settings.network, (3, 3, 1), 3)
+    objective = build_objective(settings, (3, 3, 1), 3, EPS_INPUT)
     if start == "drawn":
-        for layer in network.hidden:
+        for layer in objective.network.hidden:
             layer.distance.weight.data.normal_()
-    objective = Objective(network, settings.loss, EPS_INPUT)
     formula = Formula(settings, {name: t.double() for name, t in objective.state_dict().items()})
     engine = Engine(objective, settings.optimiser, settings.distributed, Ranks())
-    schedule = Schedule(settings, STEPS_PER_EPOCH)
+    schedule = Schedule(settings, STEPS_PER_EPOCH, objective.rule, objective.loss)
 
     generator = torch.Generator().manual_seed(4)
     for step in range(NUM_STEPS):
@@ -83,16 +81,16 @@ class Formula:
             if name in self.shares:
                 rows = torch.arange(len(gradient))
                 gradient[rows, rows % gradient.shape[1]] *= self.shares[name]
-            rate = (0.006 if name == "logit_scale" else 0.02) * cosine
-            if name != "logit_scale":
+            rate = (0.006 if name == "loss.logit_scale" else 0.02) * cosine
+            if name != "loss.logit_scale":
                 self.decay(name, p, rate * 0.01)
             self.adam(name, gradient, rate, step + 1)
         return loss.item()
 
     def course(self, step: int) -> tuple[float, float, float, float]:
         """p, eps, weight of the cross-entropy and cosine factor."""
-        schedule, epoch = self.settings.schedule, step / STEPS_PER_EPOCH
-        a, b = schedule.p_rise_epoch, schedule.p_infinite_epoch
+        rule, epoch = self.settings.rule, step / STEPS_PER_EPOCH
+        a, b = rule.rise_epoch, rule.infinite_epoch
         rise = 0.0 if epoch < a else 1.0 if epoch >= b else (epoch - a) / (b - a)
         p = math.inf if epoch >= b else 8 * 125**rise
         is_ramp = self.settings.radius.kind == "linear"
@@ -115,7 +113,7 @@ class Formula:
         rows = torch.arange(len(x))
         if self.settings.network.kind == "hybrid":
             return self.ibp_loss(w, x, labels, eps)
-        logits = -distance(x, w["network.last.weight"], p) - w["network.bias"]
+        logits = -distance(x, w["network.head.distance.weight"], p) - w["network.head.bias"]
         t = (logits - logits[rows, labels][:, None] + 2 * eps) / (2 * eps)
         is_other = torch.ones_like(t)
         is_other[rows, labels] = 0
@@ -123,20 +121,20 @@ class Formula:
         if self.settings.loss.kind == "hinge":
             t = t.clamp(min=0)
             return 0.75 * t.max(1).values.mean() + 0.25 * t.mean()
-        scaled = w["logit_scale"] * logits
+        scaled = w["loss.logit_scale"] * logits
         cross_entropy = (scaled.logsumexp(1) - scaled[rows, labels]).mean()
         return t.clamp(0, 1).max(1).values.mean() + weight * cross_entropy
 
     def ibp_loss(self, w, x, labels, eps) -> Tensor:
-        first, second = w["network.first.weight"], w["network.second.weight"]
-        before = x @ first.T + w["network.first.bias"]
+        first, second = w["network.head.first.weight"], w["network.head.second.weight"]
+        before = x @ first.T + w["network.head.first.bias"]
         distributed = eps * first.abs().sum(1)
         low, high = torch.tanh(before - distributed), torch.tanh(before + distributed)
-        logits = torch.tanh(before) @ second.T + w["network.second.bias"]
+        logits = torch.tanh(before) @ second.T + w["network.head.second.bias"]
         worst = torch.zeros_like(logits)
         for j in range(3):
             rows = second[j] - second[labels]
-            biases = w["network.second.bias"][j] - w["network.second.bias"][labels]
+            biases = w["network.head.second.bias"][j] - w["network.head.second.bias"][labels]
             # The largest value of rows @ h + biases over low <= h <= high, corner by corner.
             corner = torch.where(rows > 0, high, low)
             worst[:, j] = (rows * corner).sum(1) + biases
@@ -144,7 +142,7 @@ class Formula:
 
     def decay(self, name: str, p: float, amount: float) -> None:
         w = self.tensors[name]
-        if "distance" not in name and "last" not in name:
+        if "distance" not in name:
             w.mul_(1 - amount)
         elif math.isinf(p):
             for row in w:

@@ -3,15 +3,13 @@ import math
 import pytest
 import torch
 
-from stages.models.linf.lp_weight_decay import decay_, lp_decay_
-from stages.models.linf.network import build_network
-from stages.train.zero_state import ReplicatedState
+from pipeline.ranks import Ranks
+from stages.train.engine import Engine
+from stages.train.objective import build_objective
+from stages.train.schedule import Schedule
+from stages.train.weight_decay import lp_decay_
 
 WEIGHT = torch.tensor([[3.0, -4.0, 0.5], [-0.1, 0.2, 0.1]], dtype=torch.float64)
-
-
-def whole() -> ReplicatedState:
-    return ReplicatedState(torch.optim.SGD([torch.zeros(1)]))
 
 
 def by_formula(weight: torch.Tensor, p: float, amount: float) -> torch.Tensor:
@@ -55,21 +53,36 @@ def test_a_row_of_zeros_stays(p) -> None:
     assert (weight == 0).all()
 
 
+HYBRID = {"kind": "hybrid", "width": 8, "depth": 2, "hidden": 4}
+
+
+def decayed(settings):
+    """Weights before and after the decay of a first step, whose learning rate is 0.02."""
+    objective = build_objective(settings, (6, 6, 1), 3, 0.1)
+    before = {name: tensor.clone() for name, tensor in objective.network.named_parameters()}
+    engine = Engine(objective, settings.optimiser, settings.distributed, Ranks())
+    values = Schedule(settings, 10, objective.rule, objective.loss).at(0)
+    assert (values.surrogate.p, values.learning_rate) == (8.0, 0.02)
+    engine._decay_weights(values)
+    return before, dict(objective.network.named_parameters())
+
+
 def test_distance_layers_decay_at_p_and_everything_else_ordinarily(tiny) -> None:
-    network = tiny(
-        network={"kind": "hybrid", "width": 8, "depth": 2, "hidden": 4}, loss={"kind": "ibp"}
-    ).network
-    model = build_network(network, (6, 6, 1), 3).double()
-    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
-    decay_(model, 8.0, 0.1, whole())
-    for name, tensor in model.named_parameters():
+    settings = tiny(network=HYBRID, loss={"kind": "ibp"}, optimiser={"decay": 5.0})
+    before, after = decayed(settings)
+    for name, tensor in after.items():
         is_distance = name.startswith("hidden.")
         expected = by_formula(before[name], 8.0, 0.1) if is_distance else 0.9 * before[name]
         torch.testing.assert_close(tensor, expected)
 
 
+def test_the_last_distances_decay_at_p_and_the_bias_ordinarily(tiny) -> None:
+    before, after = decayed(tiny(optimiser={"decay": 5.0}))
+    name = "head.distance.weight"
+    torch.testing.assert_close(after[name], by_formula(before[name], 8.0, 0.1))
+    torch.testing.assert_close(after["head.bias"], 0.9 * before["head.bias"])
+
+
 def test_no_decay_changes_nothing(tiny) -> None:
-    model = build_network(tiny().network, (6, 6, 1), 3)
-    before = [tensor.clone() for tensor in model.parameters()]
-    decay_(model, 8.0, 0.0, whole())
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    before, after = decayed(tiny(optimiser={"decay": 0.0}))
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())

@@ -11,21 +11,34 @@ from hypothesis import strategies as st
 
 from kernels.backend import available_cpu_kernels, cpu_kernels
 from kernels.layers import Box
+from stages.data.radius import largest_float_up_to
 from stages.models.images import Normalisation
-from stages.models.linf.exact_certifier import exact_prover
-from stages.models.linf.float_certifier import prover_for
-from stages.models.linf.float_error import is_certified
-from stages.models.linf.network import DistanceMLP, Hybrid
+from stages.models.linf.config import DistanceMLPSettings, HybridSettings
+from stages.models.linf.exact_prover import ExactProver
+from stages.models.linf.float_prover import FloatProver
+from stages.models.linf.network import build_network
 from stages.models.linf.quantise import dequantise, quantise
 
 GREY = Normalisation((0.286,), 0.352)
 IDENTITY = Normalisation((0.0,), 1.0)
 
 
+def is_certified(radius, eps):
+    return radius > largest_float_up_to(eps)
+
+
+def radius_of(prover, half_units):
+    return Fraction(half_units, prover.ticks_per_pixel)
+
+
 def network_of(kind, seed, shape=(3, 3, 1)):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        built = DistanceMLP(shape, 3, 16, 3) if kind == "distance" else Hybrid(shape, 3, 16, 2, 8)
+        built = (
+            build_network(DistanceMLPSettings(kind="distance_mlp", width=16, depth=3), shape, 3)
+            if kind == "distance"
+            else build_network(HybridSettings(kind="hybrid", width=16, depth=2, hidden=8), shape, 3)
+        )
         for layer in built.hidden:
             layer.centering.running_mean.normal_(10.0, 0.3)
     return built.eval()
@@ -37,7 +50,7 @@ def images_of(seed, count=64, shape=(1, 3, 3)):
 
 
 def prover_of(kind, seed, bits=5):
-    return exact_prover(quantise(network_of(kind, seed), GREY, (3, 3, 1), bits))
+    return ExactProver(quantise(network_of(kind, seed), GREY, (3, 3, 1), bits))
 
 
 def own_labels(prover, images):
@@ -47,10 +60,12 @@ def own_labels(prover, images):
 
 def two_classes(first, second):
     """Distances to two points, whole pixels as units."""
-    network = DistanceMLP((1, len(first), 1), 2, 1, 1)
+    network = build_network(
+        DistanceMLPSettings(kind="distance_mlp", width=1, depth=1), (1, len(first), 1), 2
+    )
     with torch.no_grad():
-        network.last.weight.copy_(torch.tensor([first, second]) / 255)
-    return exact_prover(quantise(network.eval(), IDENTITY, (1, len(first), 1), 0))
+        network.head.distance.weight.copy_(torch.tensor([first, second]) / 255)
+    return ExactProver(quantise(network.eval(), IDENTITY, (1, len(first), 1), 0))
 
 
 def image(*values):
@@ -65,7 +80,7 @@ def test_a_margin_worked_by_hand():
     prover = two_classes([0.0], [200.0])
     proof = prover.by_margin(image(70), LABEL_0)
     assert (proof.predicted.item(), proof.radius.item()) == (0, 60)
-    assert prover.radius(60) == Fraction(30, 255)
+    assert radius_of(prover, 60) == Fraction(30, 255)
     assert proof.margin.item() == pytest.approx(60 / 255)
     assert prover.margins(image(99).short(), LABEL_0) > 0
     assert prover.margins(image(100).short(), LABEL_0) == 0
@@ -117,10 +132,12 @@ def test_boxes_are_cut_to_valid_pixels_and_to_whole_units():
 )
 def test_no_point_of_a_proved_ball_is_wrong_by_exhaustion(weights, values, radius):
     """Every point of a ball of up to 6 units in the plane; proofs by margin and by box."""
-    network = DistanceMLP((1, 2, 1), 3, 1, 1)
+    network = build_network(
+        DistanceMLPSettings(kind="distance_mlp", width=1, depth=1), (1, 2, 1), 3
+    )
     with torch.no_grad():
-        network.last.weight.copy_(torch.tensor(weights).view(3, 2) / 255)
-    prover = exact_prover(quantise(network.eval(), IDENTITY, (1, 2, 1), 0))
+        network.head.distance.weight.copy_(torch.tensor(weights).view(3, 2) / 255)
+    prover = ExactProver(quantise(network.eval(), IDENTITY, (1, 2, 1), 0))
     labels = own_labels(prover, image(*values))
     by_margin = prover.by_margin(image(*values), labels).radius
     by_box = prover.by_box(image(*values), torch.tensor([2 * radius]), labels)
@@ -150,7 +167,7 @@ def test_no_random_point_of_a_proved_ball_changes_the_answer(kind, bits):
             corner = torch.randint(0, 2, images.shape, generator=generator).bool()
             margins = prover.margins(torch.where(corner, *box), labels)
             assert (margins[radius > 0] > 0).all()
-        num_proved += (radius > prover.half_units_per_pixel // 500).sum()
+        num_proved += (radius > prover.ticks_per_pixel // 500).sum()
     assert num_proved > 80
 
 
@@ -158,11 +175,11 @@ def test_no_random_point_of_a_proved_ball_changes_the_answer(kind, bits):
 def test_exact_radii_are_the_float_ones_up_to_rounding(kind):
     network = network_of(kind, 3)
     integers = quantise(network, GREY, (3, 3, 1), 12)
-    prover, images = exact_prover(integers), images_of(3)
+    prover, images = ExactProver(integers), images_of(3)
     labels = own_labels(prover, images)
     exact = prover.by_margin(images, labels)
-    close = prover_for(dequantise(integers, 3), GREY).by_margin(GREY.apply(images), labels)
-    radius = exact.radius.double() / prover.half_units_per_pixel
+    close = FloatProver(dequantise(integers), GREY).by_margin(images, labels)
+    radius = exact.radius.double() / prover.ticks_per_pixel
     torch.testing.assert_close(radius, close.radius, atol=1e-5, rtol=0)
     torch.testing.assert_close(exact.margin, close.margin, atol=1e-4, rtol=0)
     assert (radius > 0.01).sum() > 10
@@ -192,9 +209,9 @@ def test_a_wrong_label_is_never_proved(kind):
 def test_a_hybrids_lead_within_float64_rounding_proves_nothing():
     network = network_of("hybrid", 0)
     with torch.no_grad():
-        network.second.weight.fill_(1)
-        network.second.bias.copy_(torch.tensor([1e-14, 0.0, 0.0]))
-    prover = exact_prover(quantise(network, GREY, (3, 3, 1), 5))
+        network.head.second.weight.fill_(1)
+        network.head.second.bias.copy_(torch.tensor([1e-14, 0.0, 0.0]))
+    prover = ExactProver(quantise(network, GREY, (3, 3, 1), 5))
     labels = torch.zeros(4, dtype=torch.int64)
     assert not prover.by_margin(images_of(0, 4), labels).radius.any()
     assert not prover.by_box(images_of(0, 4), torch.zeros_like(labels), labels).any()
@@ -228,10 +245,10 @@ def test_the_radius_of_a_whole_cube_is_what_the_float_rule_says():
     prover, images = prover_of("distance", 4), images_of(4)
     labels = own_labels(prover, images)
     radius = prover.by_margin(images, labels).radius
-    pixels = torch.tensor([float(prover.radius(count)) for count in radius.tolist()])
+    pixels = torch.tensor([float(radius_of(prover, count)) for count in radius.tolist()])
     for eps in (Fraction(1, 255), Fraction(8, 255), Fraction(1, 10)):
-        limit = math.floor(eps * prover.half_units_per_pixel)
-        exact = torch.tensor([eps < prover.radius(count) for count in radius.tolist()])
+        limit = math.floor(eps * prover.ticks_per_pixel)
+        exact = torch.tensor([eps < radius_of(prover, count) for count in radius.tolist()])
         assert torch.equal(exact, radius > limit)
         assert (is_certified(pixels.double(), eps) == exact).float().mean() > 0.9
 

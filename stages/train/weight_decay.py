@@ -3,10 +3,7 @@
 import math
 
 import torch
-from torch import Tensor, nn
-
-from kernels.layers import DistanceLinear
-from stages.models.family import StateAccess
+from torch import Tensor
 
 LOG_FLOOR = -60.0
 """Logarithm of the smallest u^(p-2) that is told apart; the largest is 0."""
@@ -40,22 +37,3 @@ def lp_decay_(weight: Tensor, p: float, amount: float) -> None:
     norm = (power * size.square_()).sum(1, keepdim=True).pow_((p - 2) / p)
     norm.clamp_(min=torch.finfo(weight.dtype).tiny)
     weight.addcmul_(weight, power.div_(norm), value=-amount)
-
-
-@torch.no_grad()
-def decay_(module: nn.Module, p: float, amount: float, held: StateAccess) -> None:
-    """Decay all parameters of a network: distance layers at `p`, everything else at p = 2.
-
-    Args:
-        module: the network.
-        p: norm of the distance layers at this step.
-        amount: learning rate times lambda; 0 does nothing.
-        held: gives whole rows, which a ZeRO stage may have distributed over the ranks.
-    """
-    if amount == 0:
-        return
-    for part in module.modules():
-        for parameter in part.parameters(recurse=False):
-            weight = held.weight(parameter)
-            lp_decay_(weight, p if isinstance(part, DistanceLinear) else 2.0, amount)
-            held.set_weight(parameter, weight)

@@ -1,0 +1,1 @@
+"""Losses, a folder each: `config.py` without torch, `loss.py` with its `LOSS`."""

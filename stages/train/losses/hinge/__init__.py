@@ -1,0 +1,1 @@
+"""How far worst-case margins fall short."""

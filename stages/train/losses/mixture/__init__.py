@@ -1,0 +1,1 @@
+"""A clipped worst-case margin plus a fading cross-entropy."""

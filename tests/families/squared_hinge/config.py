@@ -1,0 +1,7 @@
+from typing import Literal
+
+from stages.train.losses.settings import MarginLossSettings
+
+
+class SquaredHingeSettings(MarginLossSettings):
+    kind: Literal["squared_hinge"]
