@@ -1,5 +1,6 @@
 # make quickstart   raw images -> certified report, with all the set-up that it needs
-# make test         the suite, with all the set-up that it needs
+# make test         the quick suite, in minutes, with all the set-up that it needs
+# make test-all     the whole suite: kill campaigns, clusters that lose nodes, sanitizers too
 # make monitor      Prometheus on http://127.0.0.1:9090, watching the runs of this machine
 # make reliability  training killed again and again: what survives, as a table
 # make test-gpu     the operators against float64 on this machine's GPU
@@ -13,12 +14,15 @@ MONITOR_PORT ?= 9090
 BIN    := $(VENV)/bin
 CSRC   := $(shell find kernels/csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
-.PHONY: quickstart monitor reliability test test-gpu bench-gpu check format setup clean
+.PHONY: quickstart monitor reliability test test-all test-gpu bench-gpu check format setup clean
 
 quickstart: setup
 	$(BIN)/python -m pipeline run configs/quickstart.yaml
 
 test: setup
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-all: setup
 	$(BIN)/pytest
 
 test-gpu: setup
