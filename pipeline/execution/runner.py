@@ -69,7 +69,7 @@ def run_pipeline(spec: Spec, options: RunOptions) -> None:
     Raises:
         UserError: an input of a chosen stage is not up to date, a place cannot be used, or a
             launcher has started this command several times.
-        StageError: a stage failed; what it has done so far is kept for the next try.
+        StageError: a stage failed; what it has done so far is kept for the next attempt.
         BusyError: another run holds this pipeline.
         InterruptedRun: Ctrl-C, SIGTERM, SIGUSR1 or a closed terminal.
     """

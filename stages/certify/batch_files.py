@@ -41,7 +41,7 @@ class BatchFiles:
         return range(start, min(start + self.batch_size, self.num_images))
 
     def left_for(self, ranks: Ranks) -> Iterator[int]:
-        """The batches of this rank that no earlier try has finished."""
+        """The batches of this rank that no earlier attempt has finished."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for batch in range(ranks.rank, self.num_batches, ranks.world_size):
             if not self.is_done(batch):
