@@ -14,7 +14,7 @@ from stages.data.manifest import Manifest, read_manifest
 from stages.data.records import RECORDS_FILE, summarise, write_records, write_summary
 from stages.models.certifier import Certifier, CertifyTask
 from stages.models.compatibility import check_compatibility
-from stages.models.family import Family, family_of
+from stages.models.family import family_of
 from stages.models.network_file import LoadedNetwork, load_network
 
 
@@ -28,7 +28,7 @@ def run(context: Context, settings: Settings) -> None:
     manifest = read_manifest(context.inputs["data"])
     device = _device(context)
     loaded = load_network(context.inputs["network"], device)
-    check_compatibility(manifest, loaded, settings.split)
+    check_compatibility(manifest, loaded, settings.split, settings.norm)
 
     certifier = _certifier(context, settings, manifest, loaded)
     batch_certifier = BatchCertifier(certifier, settings)
@@ -90,26 +90,17 @@ def _certifier(
         loaded, settings.certifier, settings.eps, settings.grid(), device, validation
     )
     family = family_of(loaded.settings)
-    _refuse_misfit(settings, loaded, family)
+    if settings.certifier.family != loaded.settings.family:
+        raise UserError(
+            f"certifier {settings.certifier.kind} is for networks of the family "
+            f"{settings.certifier.family}, a {loaded.settings.kind} is one of "
+            f"{loaded.settings.family}"
+        )
     certifier = family.certifier(task)
     if context.ranks.is_first:
         certifier = certifier.ship(context.output_dir)
         context.say(f"certifying {certifier.note}")
     return certifier
-
-
-def _refuse_misfit(settings: Settings, loaded: LoadedNetwork, family: Family) -> None:
-    kind = loaded.settings.kind
-    if settings.norm != family.norm:
-        raise UserError(
-            f"norm {settings.norm} is given, but a {kind} is certified in {family.norm} balls; "
-            f"write norm: {family.norm}, or name another network"
-        )
-    if settings.certifier.family != loaded.settings.family:
-        raise UserError(
-            f"certifier {settings.certifier.kind} is for networks of the family "
-            f"{settings.certifier.family}, a {kind} is one of {loaded.settings.family}"
-        )
 
 
 def _batch(images: ImageSet, indices: range) -> Batch:

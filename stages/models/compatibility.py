@@ -1,15 +1,16 @@
-"""Whether a network and a set of shards belong together."""
+"""Whether a network fits the shards and the balls of a stage."""
 
 from pipeline.errors import UserError
 from stages.data.manifest import Manifest
+from stages.data.radius import Norm
 from stages.models.network_file import LoadedNetwork
 
 
-def check_compatibility(manifest: Manifest, loaded: LoadedNetwork, split: str) -> None:
-    """Refuse a network that expects other images than these shards hold.
+def check_compatibility(manifest: Manifest, loaded: LoadedNetwork, split: str, norm: Norm) -> None:
+    """Refuse a network that expects other images than these shards hold, or other balls.
 
     Raises:
-        UserError: says everything that differs; or the split is empty.
+        UserError: says everything that differs; or the split is empty, or the norm another one.
     """
     expected = {
         "image shape (H, W, C)": (loaded.image_shape, manifest.image_shape),
@@ -34,3 +35,7 @@ def check_compatibility(manifest: Manifest, loaded: LoadedNetwork, split: str) -
             f"the shards of {manifest.dataset} have no images in split {split!r}; "
             f"choose among {', '.join(filled)}"
         )
+    try:
+        loaded.settings.check_norm(norm)
+    except ValueError as error:
+        raise UserError(str(error)) from None

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from torch import Tensor, nn
 
 from stages.data.history import HistoryLine
-from stages.data.radius import Norm
 from stages.models.certifier import AuditedCertifier, Certifier, Certifies, CertifyTask
 from stages.models.images import Normalisation
 
@@ -73,9 +72,6 @@ class TrainingRule(Protocol):
 
 class Family(Protocol):
     """One kind of network: how it is built, trained and certified."""
-
-    norm: Norm
-    """Of the balls in which its networks are certified."""
 
     def build(self, settings: Any, image_shape: Sequence[int], num_classes: int) -> Any:
         """The network that the settings describe, freshly initialised from torch's generator."""

@@ -29,6 +29,18 @@ class NetworkKind(Settings):
         """Whether every logit moves by at most eps when the image does."""
         return False
 
+    def check_norm(self, norm: Norm) -> None:
+        """Refuse balls in which the network is not certified.
+
+        Raises:
+            ValueError: `norm` is another one.
+        """
+        if norm != self.norm:
+            raise ValueError(
+                f"norm {norm} is given, but a {self.kind} is certified in {self.norm} balls; "
+                f"write norm: {self.norm}, or name another network"
+            )
+
 
 class CertifierKind(Settings):
     """Settings of a certifier; a subclass has a `kind` of its own."""

@@ -56,7 +56,7 @@ def save_network(
 
     Args:
         folder: an existing folder.
-        network: running means already re-estimated at p = inf.
+        network: as it is certified, after `Family.finalise`.
         settings: what `network` was built from.
         dataset: name in the catalogue.
         image_shape: (H, W, C).

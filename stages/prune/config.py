@@ -9,7 +9,7 @@ from pipeline.spec.settings import Inputs as StageInputs
 from pipeline.spec.settings import Kinds, StageSettings
 from pipeline.spec.settings import Settings as FrozenSettings
 from stages.data.config import AugmentSettings
-from stages.data.radius import ExactFraction
+from stages.data.radius import ExactFraction, Norm
 
 
 class Inputs(StageInputs):
@@ -60,6 +60,9 @@ class Settings(StageSettings):
     code_packages: ClassVar[tuple[str, ...]] = ("kernels", "stages.data", "stages.models")
 
     inputs: Inputs
+
+    norm: Norm = "linf"
+    """Of the balls in which certified accuracy is guarded."""
 
     eps: ExactFraction
     """Radius in pixels that the network is meant for: `auto` guards certified accuracy there."""

@@ -49,7 +49,7 @@ def run(context: Context, settings: Settings) -> None:
     history = partial(read_history, context.inputs["network"])
     family.pruner(loaded.network, loaded.settings, history)
     for split in ("train", "validation"):
-        check_compatibility(manifest, loaded, split)
+        check_compatibility(manifest, loaded, split, settings.norm)
 
     with lost_ranks_reported(context.ranks):
         device = join_ranks(context.ranks)

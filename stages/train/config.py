@@ -87,7 +87,7 @@ class ValidationSettings(FrozenSettings):
     """Epochs between validations; the last epoch is always followed by one."""
 
     means_images: int = Field(10_000, ge=1)
-    """Training images that running means at p = infinity are re-estimated from for a validation.
+    """Training images from which a validation estimates what no step trains, such as running means.
 
     The final network uses all of them.
     """
@@ -176,11 +176,7 @@ class Settings(StageSettings):
     def _fit_together(self) -> Self:
         if self.eps_train == Fraction(0):
             raise ValueError("eps_train must be positive")
-        if self.norm != self.network.norm:
-            raise ValueError(
-                f"norm {self.norm} is given, but a {self.network.kind} is certified in "
-                f"{self.network.norm} balls; write norm: {self.network.norm}, or another network"
-            )
+        self.network.check_norm(self.norm)
         if self.rule.family != self.network.family:
             raise ValueError(
                 f"rule {self.rule.kind} trains networks of the family {self.rule.family}, "

@@ -5,7 +5,6 @@ from fractions import Fraction
 from pathlib import Path
 
 from pipeline.errors import UserError
-from stages.data.radius import Norm
 from stages.models.certifier import Certifier, CertifyTask
 from stages.models.family import HistorySource, ImageSource, TrainingRule
 from stages.models.images import Normalisation
@@ -28,8 +27,6 @@ from stages.models.pruning import Pruner
 
 class LinfFamily:
     """Distance networks, certified in balls of the l_inf norm."""
-
-    norm: Norm = "linf"
 
     def build(
         self, settings: LinfSettings, image_shape: Sequence[int], num_classes: int

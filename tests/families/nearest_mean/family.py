@@ -112,8 +112,6 @@ class EuclideanCertifier:
 
 
 class NearestMeanFamily:
-    norm = "l2"
-
     def build(self, settings, image_shape, num_classes):
         return NearestMean(math.prod(image_shape), num_classes)
 

@@ -141,6 +141,11 @@ def test_shards_of_another_data_set_are_refused(prune_stage, tmp_path, tools) ->
         prune_stage(data=other)
 
 
+def test_balls_of_another_norm_are_refused(prune_stage) -> None:
+    with pytest.raises(UserError, match=r"norm l2 is given.* certified in linf balls"):
+        prune_stage(norm="l2", eps="79/50")
+
+
 def test_a_hybrid_and_a_pruned_network_are_refused(prune_stage, tmp_path, tools) -> None:
     settings = HybridSettings(kind="hybrid", width=8, depth=1, hidden=4)
     network = build_network(settings, tools.shape, 3).eval()
