@@ -10,9 +10,9 @@ import typer
 
 from kernels import SparseRows
 from pipeline.errors import UserError
+from stages.models.linf import numpy_network
 from stages.models.linf.integer_file import load_integer_network
 from stages.models.linf.layers.layer import Weights
-from stages.prune import numpy_network
 
 
 def export(

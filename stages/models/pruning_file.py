@@ -12,7 +12,7 @@ PRUNING_NAME = "pruning.json"
 
 
 class Accuracy(Settings):
-    """Exact counts on the validation split at p = infinity."""
+    """Exact counts on the validation split."""
 
     num_correct: int
     num_certified: int

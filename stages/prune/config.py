@@ -20,18 +20,17 @@ class Inputs(StageInputs):
     the sparsity is judged on its validation images; its test images are never looked at."""
 
     network: Annotated[str, Kinds("train")]
-    """The stage that trained the network, to p = infinity."""
+    """The stage that trained the network."""
 
 
 class FineTuneSettings(FrozenSettings):
-    """Training of the kept edges at p = infinity, with the hinge loss of worst-case margins."""
+    """Training of the edges kept, as they are certified, by the hinge loss of worst cases."""
 
     epochs: int = Field(2, ge=1)
     """Passes over the training images."""
 
     learning_rate: float = Field(0.0003, gt=0)
-    """Adam's, falling to 0 by a cosine. Few edges get a gradient at p = infinity, so large steps
-    do harm."""
+    """Adam's, falling to 0 by a cosine. Few edges get a gradient, so large steps do harm."""
 
     eps_train: ExactFraction
     """Radius in the loss, in pixels; that of the training is a good start."""

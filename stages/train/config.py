@@ -35,7 +35,7 @@ class OptimiserSettings(FrozenSettings):
     """Adam's memory of the gradient and of its square."""
 
     adam_eps: float = Field(1e-10, gt=0)
-    """Adam's divisor floor; gradients at large p are tiny, so it is far below the usual 1e-8."""
+    """Adam's divisor floor; late gradients are tiny, so it is far below the usual 1e-8."""
 
     decay: float = Field(0.0, ge=0)
     """lambda of the l_p weight decay; more regularises, 0 turns it off."""

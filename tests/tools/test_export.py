@@ -13,11 +13,11 @@ import torch
 from pipeline.errors import StageError, UserError
 from stages.data.in_memory import load_split
 from stages.data.manifest import read_manifest
+from stages.models.linf import numpy_network
 from stages.models.linf.exact_prover import ExactProver
 from stages.models.linf.integer_file import load_integer_network, save_integer_network
 from stages.models.linf.quantise import quantise
 from stages.models.network_file import load_network
-from stages.prune import numpy_network
 from tools.export import export
 
 WITHOUT_TORCH = """
