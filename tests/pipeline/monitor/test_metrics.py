@@ -26,7 +26,7 @@ def test_a_metric_is_named_after_its_stage_and_described(metric):
 def test_only_what_was_measured_is_shown():
     metrics = Metrics()
     assert generate_latest(metrics.registry) == b""
-    metrics.set(train.P, float("inf"))
+    metrics.set(train.column("p"), float("inf"))
     metrics.add(certify.IMAGES, 3, verdict="certified")
     metrics.add(certify.IMAGES, verdict="certified")
     text = generate_latest(metrics.registry).decode()
