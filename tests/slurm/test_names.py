@@ -74,7 +74,7 @@ def test_a_sweep_becomes_a_job_array_and_its_report_has_means_over_seeds(desk):
     seeds = {read_stage_record(desk.run_dir / name).seed for name in names if "train" in name}
     assert seeds == {0, 1}
     page = (desk.run_dir / "report/report.md").read_text()
-    assert page.count(" ± ") == 3
+    assert page.count(" ± ") == 6, "three accuracies of two networks"
     assert not list(desk.folder.rglob("*pwned"))
     # One member is damaged: that task alone is submitted again.
     victim = desk.run_dir / names[1]
