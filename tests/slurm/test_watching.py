@@ -76,7 +76,7 @@ def test_prometheus_scrapes_a_job_on_two_nodes_and_every_graph_shows_it(
     unanswered = {text for text in expressions() if NEEDS_GPU not in text}
     for text in expressions():
         prometheus.get("format_query", query=text)
-    desk.write(300)
+    desk.write(300, **{"{kind: hinge}": "{kind: mixture}"})  # shows all that has a graph
     desk.command("submit", "tiny.yaml")
     seen = {}
 
