@@ -70,6 +70,7 @@ def merged(texts):
     return "\n".join(line for head, lines in families.items() for line in (head, *lines)) + "\n"
 
 
+@pytest.mark.slow
 def test_prometheus_scrapes_a_job_on_two_nodes_and_every_graph_shows_it(
     desk, prometheus, node_exporter
 ):
